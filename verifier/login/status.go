@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package login
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/sallyport-mfa/sallyport/internal/duoapi"
+	"github.com/sallyport-mfa/sallyport/verifier/audit"
+	"github.com/sallyport-mfa/sallyport/verifier/push"
+	"github.com/sallyport-mfa/sallyport/verifier/store"
+)
+
+// reported remembers which status of a pending transaction its client was told
+// last, so that the next call waits for another one. It is only a hint: a
+// verifier that does not remember answers at once.
+type reported struct {
+	mu   sync.Mutex
+	last map[string]report
+}
+
+type report struct {
+	status  string
+	expires time.Time
+}
+
+// tell notes the status and reports whether it is news.
+func (r *reported) tell(tx store.Transaction) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.last == nil {
+		r.last = map[string]report{}
+	}
+	was, known := r.last[tx.TxID]
+	r.last[tx.TxID] = report{tx.Status, tx.Expires}
+	return !known || was.status != tx.Status
+}
+
+func (r *reported) forget(txID string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.last, txID)
+}
+
+// sweep forgets transactions that ended without their client asking again.
+func (r *reported) sweep(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, last := range r.last {
+		if now.After(last.expires) {
+			delete(r.last, id)
+		}
+	}
+}
+
+// Status implements API.
+func (s *Service) Status(ctx context.Context, c Client, txID string) (duoapi.Auth, error) {
+	tx, err := s.transaction(ctx, c, txID)
+	if err != nil {
+		return duoapi.Auth{}, err
+	}
+	if tx.State == store.TxPending && !s.seen.tell(tx) {
+		if tx, err = s.change(ctx, tx, s.After(statusWait)); err != nil {
+			return duoapi.Auth{}, fmt.Errorf("status: %w", err)
+		}
+	}
+	if tx.State == store.TxPending {
+		s.seen.tell(tx)
+	} else {
+		s.seen.forget(txID)
+	}
+	return answerOf(tx), nil
+}
+
+// transaction finds a transaction that the client began.
+func (s *Service) transaction(ctx context.Context, c Client, txID string) (store.Transaction, error) {
+	var tx store.Transaction
+	err := s.Store.View(ctx, func(r store.Reader) (err error) {
+		tx, err = r.Transaction(txID)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) || err == nil && (tx.IntegrationKey != c.Integration.Key || tx.State == store.TxOffered) {
+		return tx, duoapi.NewError(duoapi.CodeInvalidParameter, "txid")
+	}
+	if err != nil {
+		return tx, fmt.Errorf("find the transaction: %w", err)
+	}
+	if tx.State == store.TxPending && !s.Now().Before(tx.Expires) {
+		return s.expire(ctx, tx)
+	}
+	return tx, nil
+}
+
+// answerOf is the answer for a transaction as it stands.
+func answerOf(tx store.Transaction) duoapi.Auth {
+	out := duoapi.Auth{Result: duoapi.ResultDeny, Status: tx.Status, StatusMsg: tx.StatusMsg}
+	switch tx.State {
+	case store.TxPending:
+		out.Result = duoapi.ResultWaiting
+	case store.TxApproved:
+		out.Result = duoapi.ResultAllow
+	}
+	return out
+}
+
+// change waits until tx has another state or status, or giveUp fires, and
+// returns it as it then stands. It holds nothing of the store while it waits.
+func (s *Service) change(ctx context.Context, tx store.Transaction, giveUp <-chan time.Time) (store.Transaction, error) {
+	was := tx.Status
+	for {
+		woken, stop := s.Hub.Wait(push.Transaction(tx.TxID)) // before reading, so that no change is missed
+		tx, err := s.reread(ctx, tx)
+		if err != nil || tx.State != store.TxPending || tx.Status != was {
+			stop()
+			return tx, err
+		}
+		select {
+		case <-woken:
+		case <-s.After(tx.Expires.Sub(s.Now())):
+		case <-giveUp:
+			stop()
+			return tx, nil
+		case <-ctx.Done():
+			stop()
+			return tx, ctx.Err()
+		}
+		stop()
+	}
+}
+
+func (s *Service) reread(ctx context.Context, tx store.Transaction) (store.Transaction, error) {
+	err := s.Store.View(ctx, func(r store.Reader) (err error) {
+		tx, err = r.Transaction(tx.TxID)
+		return err
+	})
+	if err != nil {
+		return tx, fmt.Errorf("read the transaction: %w", err)
+	}
+	if tx.State == store.TxPending && !s.Now().Before(tx.Expires) {
+		return s.expire(ctx, tx)
+	}
+	return tx, nil
+}
+
+// await waits for the end of tx. A caller that goes away calls it off: nobody
+// would learn of an approval.
+func (s *Service) await(ctx context.Context, tx store.Transaction) (store.Transaction, error) {
+	for tx.State == store.TxPending {
+		next, err := s.change(ctx, tx, nil)
+		if ctx.Err() != nil {
+			return tx, errors.Join(ctx.Err(), s.callOff(context.WithoutCancel(ctx), tx))
+		}
+		if err != nil {
+			return tx, err
+		}
+		tx = next
+	}
+	return tx, nil
+}
+
+func (s *Service) callOff(ctx context.Context, tx store.Transaction) error {
+	_, err := s.decide(ctx, tx, store.Decision{State: store.TxCancelled, Status: "deny", StatusMsg: msgCancelled}, audit.Denied, audit.UserCancelled)
+	return err
+}
+
+// Cancel implements API.
+func (s *Service) Cancel(ctx context.Context, c Client, txID string) (bool, error) {
+	tx, err := s.transaction(ctx, c, txID)
+	var refused *duoapi.Error
+	if errors.As(err, &refused) {
+		return false, duoapi.NewError(duoapi.CodeNotFound, "txid")
+	}
+	if err != nil || tx.State != store.TxPending {
+		return false, err
+	}
+	return s.decide(ctx, tx, store.Decision{State: store.TxCancelled, Status: "deny", StatusMsg: msgCancelled}, audit.Denied, audit.UserCancelled)
+}
+
+// decide ends a pending transaction, with its event in the same update, and
+// wakes those who wait. False: it had ended, or a premise no longer held.
+func (s *Service) decide(ctx context.Context, tx store.Transaction, d store.Decision, result, reason string) (bool, error) {
+	d.TxID = tx.TxID
+	var won bool
+	var made ending
+	err := s.Store.Update(ctx, func(w store.Writer) (err error) {
+		d.Now = s.Now()
+		made, won, err = s.decideIn(w, tx, d, result, reason)
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("end the transaction: %w", err)
+	}
+	if won {
+		s.ended(tx, made.result, made.reason)
+	}
+	return won, nil
+}
+
+// ending is how a transaction ended: an approval may have become a denial.
+type ending struct {
+	state          store.TxState
+	result, reason string
+}
+
+// decideIn is decide inside an update.
+func (s *Service) decideIn(w store.Writer, tx store.Transaction, d store.Decision, result, reason string) (ending, bool, error) {
+	verification, err := isVerification(w, tx)
+	if err != nil {
+		return ending{}, false, err
+	}
+	if d.State == store.TxApproved && !verification {
+		v, denied, err := s.recheck(w, tx)
+		if err != nil {
+			return ending{}, false, err
+		}
+		if denied {
+			d.State, d.Status, d.StatusMsg = store.TxDenied, v.status, v.message
+			result, reason = v.logResult, v.reason
+		}
+	}
+	made := ending{d.State, result, reason}
+	won, err := w.DecideTransaction(d)
+	if err != nil || !won {
+		return made, false, err
+	}
+	if d.State == store.TxApproved && !verification {
+		if won, err = w.ForgiveAttempts(tx.UserID, d.Now); err != nil || !won {
+			return made, false, errors.Join(err, errNotActive(won))
+		}
+	}
+	e, err := eventOf(tx)
+	if err != nil {
+		return made, false, err
+	}
+	return made, true, w.AddEvent(audit.Outcome(e, d.Now, result, reason))
+}
+
+// errNotActive undoes an approval whose user turned out not to be active; the
+// deciding statement has that premise, so it cannot come to this.
+func errNotActive(active bool) error {
+	if active {
+		return nil
+	}
+	return errors.New("the user of an approved transaction is not active")
+}
+
+// ended wakes and logs after a decision was committed.
+func (s *Service) ended(tx store.Transaction, result, reason string) {
+	s.wake(tx)
+	s.Log.Info("authentication", "txid", tx.TxID, "user_id", tx.UserID, "integration", tx.IntegrationKey, "factor", tx.Factor,
+		"result", result, "reason", reason)
+}
+
+// expire ends a transaction whose time is over and returns it as it then stands.
+func (s *Service) expire(ctx context.Context, tx store.Transaction) (store.Transaction, error) {
+	reason := audit.NoResponse
+	if tx.Factor == duoapi.FactorPhone {
+		reason = audit.CallTimedOut
+	}
+	var won bool
+	err := s.Store.Update(ctx, func(w store.Writer) (err error) {
+		now := s.Now()
+		if won, err = w.ExpireTransaction(tx.TxID, "timeout", msgTimeout, now); err != nil {
+			return err
+		}
+		if won {
+			e, err := eventOf(tx)
+			if err != nil {
+				return err
+			}
+			if err := w.AddEvent(audit.Outcome(e, now, audit.Denied, reason)); err != nil {
+				return err
+			}
+		}
+		tx, err = w.Transaction(tx.TxID)
+		return err
+	})
+	if err != nil {
+		return tx, fmt.Errorf("expire the transaction: %w", err)
+	}
+	if won {
+		s.ended(tx, audit.Denied, reason)
+	}
+	return tx, nil
+}
+
+// Run implements API.
+func (s *Service) Run(ctx context.Context) error {
+	defer s.senders.Wait()
+	purged := s.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.After(sweepEvery):
+		}
+		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
+			s.Log.Error("could not expire transactions", "error", err)
+		}
+		if now := s.Now(); now.Sub(purged) >= purgeEvery {
+			purged = now
+			if err := s.purge(ctx, now); err != nil && ctx.Err() == nil {
+				s.Log.Error("could not delete what has ended", "error", err)
+			}
+		}
+	}
+}
+
+func (s *Service) purge(ctx context.Context, now time.Time) error {
+	return s.Store.Update(ctx, func(w store.Writer) error {
+		if err := w.PurgeTransactions(now.Add(-txAfter)); err != nil {
+			return err
+		}
+		return w.Purge(now.Add(-codesAfter))
+	})
+}
+
+// sweep expires what is overdue.
+func (s *Service) sweep(ctx context.Context) error {
+	s.seen.sweep(s.Now())
+	var overdue []store.Transaction
+	err := s.Store.View(ctx, func(r store.Reader) (err error) {
+		overdue, err = r.OverdueTransactions(s.Now(), 100)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, tx := range overdue {
+		if _, err := s.expire(ctx, tx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
