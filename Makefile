@@ -17,7 +17,7 @@ TESTFLAGS ?=
 # Of make soak: how often the verifier is killed, how long all are at work at once.
 KILLS     ?= 100
 BUSY      ?= 60s
-# How often an integration test that failed is run again, alone. Its failure is printed all the
+# How often a test that failed is run again, alone. Its failure is printed all the
 # same, under "flaky"; one that fails each time fails the run, and so do more than five.
 RERUNS    ?= 0
 
@@ -81,8 +81,16 @@ program-sallyport:
 test: deps-test ## everything but benchmarks: format, vet, unit, C, integration in Docker
 	@$(MAKE) check-docker check-format build
 	@echo "test: vet"; $(GO) vet ./...
-	@echo "test: unit, under the race detector"; CGO_ENABLED=1 $(GO) test -race $(TESTFLAGS) ./...
-	@$(MAKE) test-replay test-c test-selinux test-units test-integration
+	@$(MAKE) test-unit test-replay test-c test-selinux test-units test-integration
+
+# Prints what fails, and runs it again as RERUNS allows.
+GOTESTSUM = scripts/with-go build/tools/gotestsum --format pkgname --format-hide-empty-pkg \
+	--rerun-fails=$(RERUNS) --rerun-fails-max-failures=5 --rerun-fails-run-root-test
+
+.PHONY: test-unit
+test-unit: build/tools/gotestsum
+	@echo "test: unit, under the race detector"
+	@CGO_ENABLED=1 $(GOTESTSUM) --packages ./... -- -race -timeout 30m $(TESTFLAGS)
 
 # Under the race detector it makes fewer rounds.
 .PHONY: test-replay
@@ -126,9 +134,7 @@ test-integration: $(if $(wildcard test/integration/*.go),run-integration)
 .PHONY: run-integration
 run-integration: build/tools/gotestsum
 	@echo "test: integration"
-	@scripts/with-go build/tools/gotestsum --format pkgname --format-hide-empty-pkg \
-		--rerun-fails=$(RERUNS) --rerun-fails-max-failures=5 --rerun-fails-run-root-test \
-		--packages ./test/integration/... -- -tags integration -count=1 -timeout 40m $(TESTFLAGS)
+	@$(GOTESTSUM) --packages ./test/integration/... -- -tags integration -count=1 -timeout 40m $(TESTFLAGS)
 
 .PHONY: bench
 bench: deps-build build ## benchmarks: ratios against a floor measured in the same run
