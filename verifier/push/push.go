@@ -16,6 +16,8 @@ type Hub interface {
 	Wait(topic string) (woken <-chan struct{}, stop func())
 	// Wake wakes all who wait for topic.
 	Wake(topic string)
+	// Waiters is how many wait for topic at this verifier.
+	Waiters(topic string) int
 }
 
 // Transaction is the topic of a transaction.
@@ -69,7 +71,7 @@ func (l *Local) Wake(name string) {
 	}
 }
 
-// Waiters is how many wait for topic, for metrics and tests.
+// Waiters implements Hub.
 func (l *Local) Waiters(name string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
