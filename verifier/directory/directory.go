@@ -20,11 +20,12 @@ import (
 	"unicode/utf8"
 
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
+	"github.com/sallyport-mfa/sallyport/verifier/notice"
 	"github.com/sallyport-mfa/sallyport/verifier/seal"
 	"github.com/sallyport-mfa/sallyport/verifier/store"
 )
 
-// Directory manages objects. All fields but Pin and Texts must be set; it is safe for
+// Directory manages objects. All fields but Pin, Texts and Notices must be set; it is safe for
 // concurrent use. Errors for which the caller is to blame are *duoapi.Error.
 type Directory struct {
 	Store  store.Store
@@ -35,6 +36,8 @@ type Directory struct {
 	Now    func() time.Time
 	Random io.Reader
 	Texts  Texter // nil: telephony is off
+	// Notices tells people what happens to their authenticators; nil: nobody is told.
+	Notices notice.Notices
 }
 
 // Actor is who makes a change, for the administrator log.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
 	"github.com/sallyport-mfa/sallyport/internal/invite"
+	"github.com/sallyport-mfa/sallyport/verifier/notice"
 	"github.com/sallyport-mfa/sallyport/verifier/offline"
 	"github.com/sallyport-mfa/sallyport/verifier/store"
 )
@@ -372,6 +373,12 @@ func (d *Directory) UseActivation(ctx context.Context, code string, key store.De
 		}
 		if err := w.AddEvent(event); err != nil {
 			return fmt.Errorf("log enrollment: %w", err)
+		}
+		err = notice.Tell(d.Notices, w, user.ID, notice.AuthenticatorAdded, map[string]string{
+			notice.Authenticator: phone.Name, notice.Platform: phone.Platform, notice.Address: address,
+		})
+		if err != nil {
+			return err
 		}
 		return d.audit(w, Actor{Name: user.Username, Address: address}, "activation_use", user.Username, map[string]any{
 			"user_id": user.ID, "phone_id": phone.ID, "name": phone.Name, "platform": phone.Platform,

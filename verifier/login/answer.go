@@ -11,6 +11,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
 	"github.com/sallyport-mfa/sallyport/verifier/audit"
 	"github.com/sallyport-mfa/sallyport/verifier/factor"
+	"github.com/sallyport-mfa/sallyport/verifier/notice"
 	"github.com/sallyport-mfa/sallyport/verifier/push"
 	"github.com/sallyport-mfa/sallyport/verifier/store"
 )
@@ -145,6 +146,9 @@ func (s *Service) decideAnswer(w store.Writer, tx store.Transaction, d store.Dec
 		err = s.alarm(w, audit.UserFraudReport, tx.UserID, map[string]any{
 			"txid": tx.TxID, "factor": tx.Factor, "integration_key": tx.IntegrationKey, "phone_id": tx.PhoneID,
 		})
+		if err == nil {
+			err = notice.Tell(s.Notices, w, tx.UserID, notice.LockedAfterFraud, nil)
+		}
 	}
 	return made, won, err
 }

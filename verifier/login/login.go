@@ -15,6 +15,7 @@ import (
 
 	"github.com/sallyport-mfa/sallyport/internal/agentapi"
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
+	"github.com/sallyport-mfa/sallyport/verifier/notice"
 	"github.com/sallyport-mfa/sallyport/verifier/push"
 	"github.com/sallyport-mfa/sallyport/verifier/seal"
 	"github.com/sallyport-mfa/sallyport/verifier/store"
@@ -59,13 +60,15 @@ const (
 	KeyFraud   = "fraud"
 )
 
-// Config is what a Service needs. All but Telephony, Endpoints and After must be set.
+// Config is what a Service needs. All but Telephony, Endpoints, Notices and After must be set.
 type Config struct {
 	Store     store.Store
 	Keys      *seal.Keys
 	Hub       push.Hub
 	Telephony Telephony // nil: phone and SMS are off
 	Endpoints Endpoints // nil: no device is known to be managed
+	// Notices tells people what happens to their account; nil: nobody is told.
+	Notices notice.Notices
 	// Audience is scheme and authority of this verifier, as approvals name it.
 	Audience string
 	Now      func() time.Time
