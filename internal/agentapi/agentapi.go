@@ -4,7 +4,8 @@
 // hold a key of their own, hosts and authenticators: the messages, and a client
 // that signs. It stores nothing and decides nothing.
 //
-// The API is defined in docs/reference/sallyport-api.md.
+// The API is defined in docs/reference/sallyport-api.md and
+// docs/reference/authenticator-protocol.md.
 package agentapi
 
 import (
@@ -216,6 +217,10 @@ type Answer struct {
 // SignedAnswer carries an Answer as a compact JWS of the authenticator's key.
 type SignedAnswer struct {
 	Answer string `json:"answer"`
+	// Verification is a WebAuthn assertion (AuthenticationResponseJSON) over
+	// AnswerChallenge(Answer). An approval needs it if the authenticator has
+	// registered user verification.
+	Verification json.RawMessage `json:"verification,omitempty"`
 }
 
 // Answered says what the verifier recorded.
@@ -224,10 +229,8 @@ type Answered struct {
 	Decision string `json:"decision"`
 }
 
-// Answer signs a decision on tx, calls POST
-// /sallyport/v1/authenticator/transactions/{txid} and returns the decision that
-// was recorded: it is deny for an approval whose digits were wrong once too often.
-func (c *Client) Answer(ctx context.Context, tx Transaction, decision, digits string) (string, error) {
+// SignAnswer makes the answer to tx as a compact JWS.
+func (c *Client) SignAnswer(tx Transaction, decision, digits string) (string, error) {
 	payload, err := json.Marshal(Answer{
 		Version: 1, Audience: c.Audience(), TxID: tx.TxID, Context: keyproof.HashBody([]byte(tx.Context)),
 		Decision: decision, Digits: digits, IssuedAt: c.Now().Unix(),
@@ -239,7 +242,23 @@ func (c *Client) Answer(ctx context.Context, tx Transaction, decision, digits st
 	if err != nil {
 		return "", fmt.Errorf("sign answer: %w", err)
 	}
+	return signed, nil
+}
+
+// Answer signs a decision on tx, calls POST
+// /sallyport/v1/authenticator/transactions/{txid} and returns the decision that
+// was recorded: it is deny for an approval whose digits were wrong once too often.
+func (c *Client) Answer(ctx context.Context, tx Transaction, decision, digits string) (string, error) {
+	signed, err := c.SignAnswer(tx, decision, digits)
+	if err != nil {
+		return "", err
+	}
+	return c.SendAnswer(ctx, tx.TxID, SignedAnswer{Answer: signed})
+}
+
+// SendAnswer is Answer with an answer that was signed before.
+func (c *Client) SendAnswer(ctx context.Context, txID string, answer SignedAnswer) (string, error) {
 	var out Answered
-	err = c.call(ctx, http.MethodPost, "/sallyport/v1/authenticator/transactions/"+url.PathEscape(tx.TxID), nil, SignedAnswer{signed}, &out)
+	err := c.call(ctx, http.MethodPost, "/sallyport/v1/authenticator/transactions/"+url.PathEscape(txID), nil, answer, &out)
 	return out.Decision, err
 }
