@@ -183,8 +183,8 @@ func reportRestore(term *cli.Terminal, o backup.RestoreOptions, r backup.Restore
 		return term.JSON(r)
 	}
 	term.Printf("Restored %s as of %s.\n", o.Dir, r.Manifest.Created.Format(time.RFC3339))
-	term.Printf("Void: %d bypass codes, %d SMS codes, %d activation links, %d join tokens, %d remembered logins, %d logins under way.\n",
-		r.Void.Bypass, r.Void.SMS, r.Void.Activations, r.Void.JoinTokens, r.Void.Sessions, r.Void.Transactions)
+	term.Printf("Void: %d bypass codes, %d SMS codes, %d activation links, %d enrolment links, %d join tokens, %d remembered logins, %d logins under way.\n",
+		r.Void.Bypass, r.Void.SMS, r.Void.Activations, r.Void.EnrollLinks, r.Void.JoinTokens, r.Void.Sessions, r.Void.Transactions)
 	term.Printf("%d TOTP tokens take no code of before now. %d HOTP tokens moved on by %d codes, %d YubiKeys by one insertion.\n",
 		r.Void.TOTP, r.Void.HOTP, r.HOTP, r.Void.YubiKeys)
 	for _, path := range r.Missing {

@@ -72,7 +72,7 @@ func (d *Directory) addBypassCodes(w store.Writer, a Actor, u store.User, q Bypa
 		}
 	}
 	if !q.KeepExisting {
-		if err := w.DeleteBypassCodes(u.ID); err != nil {
+		if err := w.DeleteBypassCodes(u.ID, false); err != nil {
 			return nil, fmt.Errorf("delete bypass codes: %w", err)
 		}
 	}

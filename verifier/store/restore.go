@@ -26,6 +26,7 @@ type RestoredCounts struct {
 	Sessions     int `json:"sessions"`
 	Activations  int `json:"activations"`
 	AdminLinks   int `json:"admin_activations"`
+	EnrollLinks  int `json:"enrollment_links"`
 	JoinTokens   int `json:"join_tokens"`
 	OfflineKeys  int `json:"offline_keys"`
 }

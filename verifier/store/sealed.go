@@ -14,11 +14,13 @@ const (
 	SealedOldIntegration SealedColumn = "integrations.old_secret" // before the last rotation
 	SealedToken          SealedColumn = "tokens.secret"
 	SealedOfflineRoot    SealedColumn = "offline_roots.root"
+	SealedEnrollSession  SealedColumn = "enroll_sessions.sealed"
+	SealedMail           SealedColumn = "mails.body"
 )
 
 // SealedColumns lists them.
 func SealedColumns() []SealedColumn {
-	return []SealedColumn{SealedIntegration, SealedOldIntegration, SealedToken, SealedOfflineRoot}
+	return []SealedColumn{SealedIntegration, SealedOldIntegration, SealedToken, SealedOfflineRoot, SealedEnrollSession, SealedMail}
 }
 
 // SealedRow is one sealed value.
@@ -36,6 +38,10 @@ func (r SealedRow) Identity() []string {
 		return []string{"integration", r.ID}
 	case SealedToken:
 		return []string{"token", r.ID}
+	case SealedEnrollSession:
+		return []string{"enroll session", r.ID}
+	case SealedMail:
+		return []string{"mail", r.ID}
 	case SealedOfflineRoot:
 		return []string{"offline root", r.ID, strconv.FormatInt(r.Generation, 10)}
 	}

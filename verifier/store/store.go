@@ -60,6 +60,8 @@ type Reader interface {
 	GroupReader
 	PolicyReader
 	DeviceCacheReader
+	EnrollReader
+	MailReader
 
 	Integration(key string) (Integration, error)
 	Integrations(p Page) ([]Integration, int, error)
@@ -90,6 +92,8 @@ type Reader interface {
 
 	// BypassCodes lists codes that have a use left, expired ones too; userID "" lists everyone's.
 	BypassCodes(userID string, p Page) ([]BypassCode, int, error)
+	// RecoveryCodesLeft counts a user's recovery codes that were not used.
+	RecoveryCodesLeft(userID string) (int, error)
 	// HasBypassCode says whether a user has a code that has a use left and is not expired.
 	HasBypassCode(userID string, now time.Time) (bool, error)
 	BypassCode(id string) (BypassCode, error)
@@ -147,6 +151,8 @@ type Writer interface {
 	GroupWriter
 	PolicyWriter
 	DeviceCacheWriter
+	EnrollWriter
+	MailWriter
 
 	AddIntegration(Integration) error
 	SetIntegration(Integration) error
@@ -199,8 +205,9 @@ type Writer interface {
 
 	AddBypassCode(BypassCode) error
 	DeleteBypassCode(id string) error
-	// DeleteBypassCodes removes all codes of a user.
-	DeleteBypassCodes(userID string) error
+	// DeleteBypassCodes removes a user's codes that an administrator made, or with
+	// recovery those that the user keeps.
+	DeleteBypassCodes(userID string, recovery bool) error
 	// ReplaceSMSCodes voids the earlier codes of the user on that phone and adds these.
 	ReplaceSMSCodes(userID, phoneID string, codes []SMSCode) error
 
@@ -304,6 +311,6 @@ type Writer interface {
 	PurgeTransactions(before time.Time) error
 	// Purge deletes one-time things whose time ended before the given one:
 	// transactions that are not pending, activations, join tokens, SMS codes,
-	// bypass codes and sessions.
+	// bypass codes, sessions, enrolment links and sessions; and mails made before it.
 	Purge(before time.Time) error
 }

@@ -227,12 +227,13 @@ type TokenFilter struct {
 // Unlimited is the UsesLeft of a bypass code that does not wear out.
 const Unlimited = -1
 
-// BypassCode is a code that an administrator hands out.
+// BypassCode is a code that an administrator hands out, or a recovery code.
 type BypassCode struct {
 	ID       string // DB and 18 characters
 	UserID   string
-	Hash     []byte // keyed hash under purpose "bypass", UserID
+	Hash     []byte // keyed hash under purpose "bypass" or "recovery", UserID
 	UsesLeft int    // Unlimited: no limit
+	Recovery bool   // one of the set that the person made and keeps; it works once
 	Created  time.Time
 	Expires  time.Time // zero: never
 }

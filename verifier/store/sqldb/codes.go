@@ -35,15 +35,15 @@ func (t *Tx) UseYubicoCounter(userID, tokenID string, counter int64) (bool, erro
 		AND `+t.activeUser("$1"), userID, tokenID, counter)
 }
 
-const bypassColumns = `id, user_id, hash, uses_left, created, expires`
+const bypassColumns = `id, user_id, hash, uses_left, created, expires, recovery`
 
 func scanBypass(s scanner) (store.BypassCode, error) {
 	var (
-		b                store.BypassCode
-		created, expires int64
+		b                          store.BypassCode
+		created, expires, recovery int64
 	)
-	err := s.Scan(&b.ID, &b.UserID, &b.Hash, &b.UsesLeft, &created, &expires)
-	b.Created, b.Expires = fromMicros(created), fromMicros(expires)
+	err := s.Scan(&b.ID, &b.UserID, &b.Hash, &b.UsesLeft, &created, &expires, &recovery)
+	b.Created, b.Expires, b.Recovery = fromMicros(created), fromMicros(expires), recovery == 1
 	return b, err
 }
 
@@ -64,6 +64,11 @@ func (t *Tx) HasBypassCode(userID string, now time.Time) (bool, error) {
 	return n > 0, err
 }
 
+// RecoveryCodesLeft implements store.Reader.
+func (t *Tx) RecoveryCodesLeft(userID string) (int, error) {
+	return count(t, `SELECT COUNT(*) FROM bypass_codes WHERE user_id = $1 AND recovery = 1 AND uses_left <> 0`, userID)
+}
+
 // BypassCode implements store.Reader.
 func (t *Tx) BypassCode(id string) (store.BypassCode, error) {
 	return one(t, "bypass code", scanBypass, `SELECT `+bypassColumns+` FROM bypass_codes WHERE id = $1`, id)
@@ -77,8 +82,8 @@ func (t *Tx) BypassCodeByHash(userID string, hash []byte) (store.BypassCode, err
 
 // AddBypassCode implements store.Writer.
 func (t *Tx) AddBypassCode(b store.BypassCode) error {
-	return t.add("bypass code", `INSERT INTO bypass_codes (`+bypassColumns+`) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`,
-		b.ID, b.UserID, blob(b.Hash), b.UsesLeft, micros(b.Created), micros(b.Expires))
+	return t.add("bypass code", `INSERT INTO bypass_codes (`+bypassColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
+		b.ID, b.UserID, blob(b.Hash), b.UsesLeft, micros(b.Created), micros(b.Expires), bit(b.Recovery))
 }
 
 // DeleteBypassCode implements store.Writer.
@@ -87,8 +92,8 @@ func (t *Tx) DeleteBypassCode(id string) error {
 }
 
 // DeleteBypassCodes implements store.Writer.
-func (t *Tx) DeleteBypassCodes(userID string) error {
-	if _, err := t.conn.Exec(`DELETE FROM bypass_codes WHERE user_id = $1`, userID); err != nil {
+func (t *Tx) DeleteBypassCodes(userID string, recovery bool) error {
+	if _, err := t.conn.Exec(`DELETE FROM bypass_codes WHERE user_id = $1 AND recovery = $2`, userID, bit(recovery)); err != nil {
 		return fmt.Errorf("delete bypass codes: %w", err)
 	}
 	return nil

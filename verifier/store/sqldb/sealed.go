@@ -21,6 +21,10 @@ func sealedColumn(c store.SealedColumn) (sealedAt, error) {
 		return sealedAt{"integrations", "key", "0", "old_secret"}, nil
 	case store.SealedToken:
 		return sealedAt{"tokens", "id", "0", "secret"}, nil
+	case store.SealedEnrollSession:
+		return sealedAt{"enroll_sessions", "id", "0", "sealed"}, nil
+	case store.SealedMail:
+		return sealedAt{"mails", "id", "0", "body"}, nil
 	case store.SealedOfflineRoot:
 		return sealedAt{"offline_roots", "phone_id", "generation", "root"}, nil
 	}

@@ -139,6 +139,9 @@ func (t *Tx) Purge(before time.Time) error {
 		`DELETE FROM sms_codes WHERE expires <= $1`,
 		`DELETE FROM bypass_codes WHERE expires > 0 AND expires <= $1`,
 		`DELETE FROM sessions WHERE expires <= $1`,
+		`DELETE FROM enroll_links WHERE expires <= $1`,
+		`DELETE FROM enroll_sessions WHERE ended_at > 0 AND expires <= $1`,
+		`DELETE FROM mails WHERE created <= $1`,
 	} {
 		if _, err := t.conn.Exec(query, at); err != nil {
 			return fmt.Errorf("purge: %w", err)

@@ -16,6 +16,7 @@ func TestEachBlobIsKnown(t *testing.T) {
 	known := []string{ // hashes, public bytes, and what is read without a key
 		"join_tokens.hash", "activations.hash", "bypass_codes.hash", "sms_codes.hash", "transactions.code_hash",
 		"transactions.context", "transactions.event", "sessions.binding", "requests.mark", "admin_activations.hash", "logo.png",
+		"enroll_links.hash", "enroll_sessions.hash",
 		"webauthn_credentials.aaguid", "webauthn_credentials.credential_id", "webauthn_credentials.public_key",
 	}
 	for _, c := range store.SealedColumns() {

@@ -285,6 +285,21 @@ func testAfterRestore(t *testing.T, s store.Store) {
 			w.SetOfflineRoot(store.OfflineRoot{PhoneID: "DP1", Generation: 1, Sealed: []byte("root")}),
 		)
 	})
+	update(t, s, func(w store.Writer) error { return w.AddEnrollLink(enrollLink("old"), now) })
+	equal(t, "an enrolment", decide(t, s, begin("old", enrollSession("e"), now)), true)
+	update(t, s, func(w store.Writer) error {
+		live := enrollSession("f") // as it stands in a backup that was made during it
+		live.Expires = now.Add(72 * time.Hour)
+		if err := w.AddEnrollLink(enrollLink("live"), now); err != nil {
+			return err
+		}
+		if _, _, err := w.BeginEnroll([]byte("live"), live, now); err != nil {
+			return err
+		}
+		return errors.Join(w.AddUser(User("DU9", "zoe")),
+			w.AddEnrollLink(store.EnrollLink{Hash: []byte("open"), UserID: "DU9", Created: now, Expires: now.Add(72 * time.Hour)}, now),
+			w.AddMail(store.Mail{ID: "M1", UserID: "DU1", Created: now, Due: now}))
+	})
 	mine, other := offlineKey, offlineKey
 	mine.HostID, other.HostID = "HO1", "HO2"
 	key, won := grant(t, s, mine, false)
@@ -296,7 +311,7 @@ func testAfterRestore(t *testing.T, s store.Store) {
 		return err
 	})
 	equal(t, "counts", counts, store.RestoredCounts{
-		TOTP: 1, HOTP: 1, YubiKeys: 1, Bypass: 1, SMS: 1, Transactions: 1, Sessions: 1, Activations: 1, JoinTokens: 1, OfflineKeys: 1,
+		TOTP: 1, HOTP: 1, YubiKeys: 1, Bypass: 1, SMS: 1, Transactions: 1, Sessions: 1, Activations: 1, JoinTokens: 1, OfflineKeys: 1, EnrollLinks: 1,
 	})
 	step := later.Unix() / 30
 	for name, use := range map[string]func(w store.Writer) (bool, error){
@@ -311,7 +326,10 @@ func testAfterRestore(t *testing.T, s store.Store) {
 			_, won, err := w.UseActivation([]byte("act"), store.DeviceKey{PublicKey: "K2"}, now)
 			return won, err
 		},
-		"a session": func(w store.Writer) (bool, error) { return w.UseSession(use(now)) },
+		"an enrolment link": begin("open", enrollSession("g"), now),
+		"an enrolment":      hold("f", later),
+		"a mail":            func(w store.Writer) (bool, error) { return w.DeleteMail("M1") },
+		"a session":         func(w store.Writer) (bool, error) { return w.UseSession(use(now)) },
 		"a pending push": func(w store.Writer) (bool, error) {
 			return w.DecideTransaction(store.Decision{TxID: "pending", State: store.TxApproved, Status: "allow", Now: later})
 		},

@@ -96,6 +96,11 @@ func Run(t *testing.T, open Open) {
 		{"CachedDevices", testCachedDevices},
 		{"SweepDeviceCaches", testSweepDeviceCaches},
 		{"DeviceCacheRaces", testDeviceCacheRaces},
+		{"EnrollLinks", testEnrollLinks},
+		{"EnrollLinkRace", testEnrollLinkRace},
+		{"EnrollSessions", testEnrollSessions},
+		{"Mails", testMails},
+		{"RecoveryCodes", testRecoveryCodes},
 		{"Purge", testPurge},
 		{"Streams", testStreams},
 		{"StreamsInOrder", testStreamsInOrder},
@@ -492,7 +497,7 @@ func testBypassCodes(t *testing.T, s store.Store) {
 	})
 	update(t, s, func(w store.Writer) error { return w.DeleteBypassCode("DB3") })
 	wantErr(t, s, store.ErrNotFound, func(w store.Writer) error { return w.DeleteBypassCode("DB3") })
-	update(t, s, func(w store.Writer) error { return w.DeleteBypassCodes("DU1") })
+	update(t, s, func(w store.Writer) error { return w.DeleteBypassCodes("DU1", false) })
 }
 
 func testSMSCodes(t *testing.T, s store.Store) {
