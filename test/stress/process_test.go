@@ -66,7 +66,7 @@ func newProcess(t testing.TB, dir string, populate func(*datadir.Data) error) *p
 	p.roots.AppendCertsFromPEM([]byte(data.CAPEM))
 	p.must(data.Store.Update(ctx, func(w store.Writer) error {
 		set, err := w.Settings()
-		set.LockoutThreshold, set.PushBudget = 9999, 1000 // none of these tests is about the lock-out
+		set.LockoutThreshold, set.PushBudget, set.PushDelay = 9999, 1000, 0 // none of these tests is about the lock-out
 		return errors.Join(err, w.SetSettings(set), w.AddIntegration(store.Integration{
 			Key: authKey, Name: "sshd", Type: store.AuthAPI, SecretSealed: data.Keys.Seal([]byte(authSecret), "integration", authKey),
 			NamePolicy: store.NameSimple, EnrollPolicy: store.EnrollDeny, Created: time.Now(),

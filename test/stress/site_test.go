@@ -90,7 +90,7 @@ func newSite(t testing.TB, now func() time.Time, wrap func(store.Store) store.St
 	})
 	// None of these tests is about the lock-out.
 	_, err = s.data.Directory.SetSettings(context.Background(), directory.Actor{Name: "test"}, func(set *store.Settings) error {
-		set.LockoutThreshold, set.PushBudget = 9999, 1000
+		set.LockoutThreshold, set.PushBudget, set.PushDelay = 9999, 1000, 0
 		return nil
 	})
 	s.must(err)

@@ -70,6 +70,7 @@ const (
 const (
 	UserLockout     = "user_lockout"
 	UserFraudReport = "user_fraud_report"
+	PushFatigue     = "push_fatigue"
 )
 
 // SystemName is who did what the verifier did itself.

@@ -166,7 +166,7 @@ func (s *Service) alarm(w store.Writer, action, userID string, description map[s
 // outcome reports to the phone what became of its answer.
 func (s *Service) outcome(ctx context.Context, tx store.Transaction, won bool, made ending) (Answer, error) {
 	if won {
-		s.ended(tx, made.result, made.reason)
+		s.ended(tx, made)
 		if made.state == store.TxFraud {
 			s.Log.Warn("login request reported as fraud, user locked", "txid", tx.TxID, "user_id", tx.UserID, "factor", tx.Factor)
 		}

@@ -346,16 +346,23 @@ func useFirst(w store.Writer, matches []factor.Match) (factor.Match, bool, error
 // tooSoon is the answer to a code that was not looked at, because failures
 // before it have not been waited for.
 func tooSoon(wait time.Duration, p person) verdict {
-	seconds := int((wait + time.Second - 1) / time.Second)
-	text := fmt.Sprintf("%d seconds", seconds)
-	if seconds == 1 {
-		text = "1 second"
-	} else if seconds > 120 {
-		text = fmt.Sprintf("%d minutes", (seconds+59)/60)
-	}
-	v := deny("deny", fmt.Sprintf(msgTooSoon, text), audit.LockedOut, p)
-	v.detail = fmt.Sprintf("too soon after failed attempts, by %d s: not looked at and not counted", seconds)
+	v := deny("deny", fmt.Sprintf(msgTooSoon, waitText(wait)), audit.LockedOut, p)
+	v.detail = fmt.Sprintf("too soon after failed attempts, by %d s: not looked at and not counted", wholeSeconds(wait))
 	return v
+}
+
+func wholeSeconds(wait time.Duration) int { return int((wait + time.Second - 1) / time.Second) }
+
+// waitText is a wait as people read it.
+func waitText(wait time.Duration) string {
+	switch seconds := wholeSeconds(wait); {
+	case seconds == 1:
+		return "1 second"
+	case seconds > 120:
+		return fmt.Sprintf("%d minutes", (seconds+59)/60)
+	default:
+		return fmt.Sprintf("%d seconds", seconds)
+	}
 }
 
 // refusedAttempt says why the store would not count an attempt, or grant a

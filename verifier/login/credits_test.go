@@ -20,7 +20,7 @@ import (
 func (w *world) setCredits(n int64, change func(*store.Settings)) {
 	w.Helper()
 	set := store.DefaultSettings()
-	set.PushBudget = 1000
+	set.PushBudget, set.PushDelay = 1000, 0
 	if change != nil {
 		change(&set)
 	}

@@ -60,7 +60,7 @@ const (
 	KeyFraud   = "fraud"
 )
 
-// Config is what a Service needs. All but Telephony, Endpoints, Notices and After must be set.
+// Config is what a Service needs. All but Telephony, Endpoints, Notices, Notifier and After must be set.
 type Config struct {
 	Store     store.Store
 	Keys      *seal.Keys
@@ -69,6 +69,8 @@ type Config struct {
 	Endpoints Endpoints // nil: no device is known to be managed
 	// Notices tells people what happens to their account; nil: nobody is told.
 	Notices notice.Notices
+	// Notifier reaches authenticators that are not connected; nil: they come by themselves.
+	Notifier push.Notifier
 	// Audience is scheme and authority of this verifier, as approvals name it.
 	Audience string
 	Now      func() time.Time

@@ -189,6 +189,16 @@ func (w *world) allowPlainPush() {
 	w.update(func(x store.Writer) error { return x.SetIntegration(w.client.Integration) })
 }
 
+// settings changes the settings of the verifier.
+func (w *world) settings(change func(*store.Settings)) {
+	w.Helper()
+	w.update(func(x store.Writer) error {
+		set, err := x.Settings()
+		change(&set)
+		return errors.Join(err, x.SetSettings(set))
+	})
+}
+
 func (w *world) user() store.User {
 	w.Helper()
 	var u store.User
@@ -1018,6 +1028,7 @@ func TestSweep(t *testing.T) {
 func TestPushBudget(t *testing.T) {
 	w := newWorld(t)
 	w.allowPlainPush()
+	w.settings(func(s *store.Settings) { s.PushDelay = 0 })
 	send := func() duoapi.Auth {
 		out := w.auth(AuthRequest{Factor: duoapi.FactorPush, Async: true})
 		return w.status(out.TxID)

@@ -158,7 +158,7 @@ func (s *Service) offer(ctx context.Context, p person, out *duoapi.Preauth) erro
 	if err := s.Store.Update(ctx, func(w store.Writer) error { return w.AddTransaction(tx) }); err != nil {
 		return fmt.Errorf("offer a push: %w", err)
 	}
-	out.TxID, out.VerificationCode, out.Expiration = txID, digits, int64(approvalTime.Seconds())
+	out.TxID, out.VerificationCode, out.Expiration = txID, digits, int64(p.approvalTime().Seconds())
 	return nil
 }
 

@@ -29,7 +29,7 @@ func (a *attempt) context(txID string, now time.Time) ([]byte, error) {
 		Version: 1, TxID: txID, Username: a.user.Username, DisplayUsername: audit.Printable(r.DisplayUsername),
 		Type: audit.Printable(r.Type), Application: audit.Printable(a.client.Integration.Name),
 		Hostname: audit.Printable(r.Hostname), IPAddr: audit.Printable(r.IPAddr), PushInfo: pushInfo(r.PushInfo),
-		Created: now.Unix(), Expires: now.Add(approvalTime).Unix(),
+		Created: now.Unix(), Expires: now.Add(a.approvalTime()).Unix(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode the context of a push: %w", err)
@@ -75,7 +75,7 @@ func (s *Service) begin(ctx context.Context, a attempt, start func(store.Writer)
 		if _, err := w.UnlockExpired(a.user.ID, a.attempts().LockFor, now); err != nil {
 			return err
 		}
-		if ok, err = w.SpendPush(a.user.ID, a.settings.PushBudget, pushWindow, now); err != nil {
+		if ok, err = w.SpendPush(a.user.ID, a.pushes(), now); err != nil {
 			return err
 		}
 		if !ok {
@@ -114,16 +114,29 @@ func (s *Service) stillAsked(w store.Writer, a attempt) (verdict, bool, error) {
 	return v, !not, nil
 }
 
-// refusedPush says why no prompt was granted: another status, or a spent budget.
+// refusedPush says why no prompt was granted: another status, a spent budget, or
+// the pause after the prompts before it.
 func (s *Service) refusedPush(w store.Writer, p person) (verdict, error) {
 	u, err := w.User(p.user.ID)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return verdict{}, err
 	}
 	if u.Status == store.Active {
-		return deny("deny", msgTooMany, audit.AnomalousPush, p), nil
+		return tooManyPushes(u, p, s.Now()), nil
 	}
 	return s.refusedAttempt(w, p)
+}
+
+// tooManyPushes is the refusal of a prompt to u, who is sent no more for a while.
+func tooManyPushes(u store.User, p person, now time.Time) verdict {
+	wait, why := u.NextPush.Sub(now), "the pause after %d prompts without a success"
+	if end := u.PushesSince.Add(pushWindow); now.Before(end) && u.Pushes >= p.settings.PushBudget {
+		wait, why = end.Sub(now), "the budget of prompts is spent, by %d without a success"
+	}
+	wait = max(wait, time.Second) // whatever was in the way has just ended
+	v := deny("deny", fmt.Sprintf(msgTooMany, waitText(wait)), audit.AnomalousPush, p)
+	v.detail = fmt.Sprintf(why+"; the next one in %d s", u.Pushes, wholeSeconds(wait))
+	return v
 }
 
 // pending is the transaction of a that waits for the phone.
@@ -136,7 +149,7 @@ func (s *Service) pending(a attempt, status, message string) (store.Transaction,
 	return store.Transaction{
 		TxID: a.event.TxID, UserID: a.user.ID, IntegrationKey: a.client.Integration.Key, Factor: a.factor,
 		PhoneID: a.phone.ID, Generation: a.phone.Generation, State: store.TxPending, Status: status, StatusMsg: message,
-		Event: e, Created: now, Expires: now.Add(approvalTime),
+		Event: e, Created: now, Expires: now.Add(a.approvalTime()),
 	}, nil
 }
 
@@ -177,7 +190,7 @@ func (s *Service) push(ctx context.Context, a attempt) (duoapi.Auth, error) {
 	if !ok {
 		return a.answer(v), nil
 	}
-	s.wake(tx)
+	s.deliver(ctx, tx)
 	return s.finish(ctx, a, tx)
 }
 

@@ -21,13 +21,16 @@ import (
 )
 
 const (
-	// approvalTime is how long a push or a call may be answered.
-	approvalTime = 60 * time.Second
 	// offerTime is how long the digits of preauth can be used to start a push:
 	// the time that a person has to read the menu.
 	offerTime = 5 * time.Minute
-	// pushWindow is the window of Settings.PushBudget.
+	// pushWindow is the window of Settings.PushBudget and Settings.PushAlarm.
 	pushWindow = time.Hour
+	// maxPushDelay is the longest wait between two prompts.
+	maxPushDelay = 10 * time.Minute
+	// minApproval and maxApproval bound Settings.PushTimeout.
+	minApproval = 10 * time.Second
+	maxApproval = 10 * time.Minute
 	// freeFailures is how many failures in a row never make anyone wait.
 	freeFailures = 3
 	// maxDelay is the longest wait between two attempts (NIST SP 800-63B-4, 3.2.2).
@@ -50,7 +53,8 @@ const (
 type Service struct {
 	Config
 	seen    reported
-	senders sync.WaitGroup // requests to the telephony provider under way
+	late    late           // notifications that may yet be needed
+	senders sync.WaitGroup // requests to the telephony provider and to push services under way
 }
 
 // New makes a Service.
@@ -107,6 +111,18 @@ func (p person) attempts() store.AttemptPolicy {
 		limits.MaxDelay = min(limits.MaxDelay, limits.LockFor)
 	}
 	return limits
+}
+
+// approvalTime is how long a push or a call can be answered.
+func (p person) approvalTime() time.Duration {
+	return min(max(time.Duration(p.settings.PushTimeout)*time.Second, minApproval), maxApproval)
+}
+
+func (p person) pushes() store.PushPolicy {
+	return store.PushPolicy{
+		Limit: p.settings.PushBudget, Window: pushWindow, Free: p.settings.PushFree,
+		Delay: time.Duration(p.settings.PushDelay) * time.Second, MaxDelay: maxPushDelay,
+	}
 }
 
 // nobody is an id that no user has.
@@ -261,7 +277,7 @@ func (s *Service) conclude(w store.Writer, p person, e store.Event, v verdict, a
 	if async {
 		err := w.AddTransaction(store.Transaction{
 			TxID: e.TxID, UserID: p.user.ID, IntegrationKey: p.client.Integration.Key, State: v.state,
-			Status: v.status, StatusMsg: v.message, Created: now, Expires: now.Add(approvalTime), DecidedAt: now,
+			Status: v.status, StatusMsg: v.message, Created: now, Expires: now.Add(p.approvalTime()), DecidedAt: now,
 		})
 		if err != nil {
 			return err

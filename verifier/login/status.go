@@ -195,7 +195,7 @@ func (s *Service) decide(ctx context.Context, tx store.Transaction, d store.Deci
 		return false, fmt.Errorf("end the transaction: %w", err)
 	}
 	if won {
-		s.ended(tx, made.result, made.reason)
+		s.ended(tx, made)
 	}
 	return won, nil
 }
@@ -204,6 +204,7 @@ func (s *Service) decide(ctx context.Context, tx store.Transaction, d store.Deci
 type ending struct {
 	state          store.TxState
 	result, reason string
+	fatigue        bool // with it the administrators were told of prompts that go unheeded
 }
 
 // decideIn is decide inside an update.
@@ -222,7 +223,7 @@ func (s *Service) decideIn(w store.Writer, tx store.Transaction, d store.Decisio
 			result, reason = v.logResult, v.reason
 		}
 	}
-	made := ending{d.State, result, reason}
+	made := ending{state: d.State, result: result, reason: reason}
 	won, err := w.DecideTransaction(d)
 	if err != nil || !won {
 		return made, false, err
@@ -236,7 +237,13 @@ func (s *Service) decideIn(w store.Writer, tx store.Transaction, d store.Decisio
 	if err != nil {
 		return made, false, err
 	}
-	return made, true, w.AddEvent(audit.Outcome(e, d.Now, result, reason))
+	if err := w.AddEvent(audit.Outcome(e, d.Now, result, reason)); err != nil {
+		return made, false, err
+	}
+	if d.State == store.TxDenied || d.State == store.TxFraud {
+		made.fatigue, err = s.unheeded(w, tx, d.Now)
+	}
+	return made, true, err
 }
 
 // errNotActive undoes an approval whose user turned out not to be active; the
@@ -249,10 +256,14 @@ func errNotActive(active bool) error {
 }
 
 // ended wakes and logs after a decision was committed.
-func (s *Service) ended(tx store.Transaction, result, reason string) {
+func (s *Service) ended(tx store.Transaction, made ending) {
 	s.wake(tx)
 	s.Log.Info("authentication", "txid", tx.TxID, "user_id", tx.UserID, "integration", tx.IntegrationKey, "factor", tx.Factor,
-		"result", result, "reason", reason)
+		"result", made.result, "reason", made.reason)
+	if made.fatigue {
+		s.Log.Warn("login requests of a user are denied or not answered, again and again", "event", audit.PushFatigue,
+			"user_id", tx.UserID, "txid", tx.TxID, "integration", tx.IntegrationKey)
+	}
 }
 
 // expire ends a transaction whose time is over and returns it as it then stands.
@@ -262,8 +273,10 @@ func (s *Service) expire(ctx context.Context, tx store.Transaction) (store.Trans
 		reason = audit.CallTimedOut
 	}
 	var won bool
+	made := ending{state: store.TxExpired, result: audit.Denied, reason: reason}
 	err := s.Store.Update(ctx, func(w store.Writer) (err error) {
 		now := s.Now()
+		made.fatigue = false
 		if won, err = w.ExpireTransaction(tx.TxID, "timeout", msgTimeout, now); err != nil {
 			return err
 		}
@@ -275,6 +288,9 @@ func (s *Service) expire(ctx context.Context, tx store.Transaction) (store.Trans
 			if err := w.AddEvent(audit.Outcome(e, now, audit.Denied, reason)); err != nil {
 				return err
 			}
+			if made.fatigue, err = s.unheeded(w, tx, now); err != nil {
+				return err
+			}
 		}
 		tx, err = w.Transaction(tx.TxID)
 		return err
@@ -283,7 +299,7 @@ func (s *Service) expire(ctx context.Context, tx store.Transaction) (store.Trans
 		return tx, fmt.Errorf("expire the transaction: %w", err)
 	}
 	if won {
-		s.ended(tx, audit.Denied, reason)
+		s.ended(tx, made)
 	}
 	return tx, nil
 }
@@ -301,6 +317,7 @@ func (s *Service) Run(ctx context.Context) error {
 		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
 			s.Log.Error("could not expire transactions", "error", err)
 		}
+		s.notifyLate(ctx)
 		if now := s.Now(); now.Sub(purged) >= purgeEvery {
 			purged = now
 			if err := s.purge(ctx, now); err != nil && ctx.Err() == nil {

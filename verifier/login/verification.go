@@ -64,8 +64,13 @@ func (s *Service) VerificationPush(ctx context.Context, c Client, userID, phoneI
 	}
 	// No policy of an application is asked: nobody logs in. The budget is.
 	var sent bool
+	var refused verdict
 	err = s.Store.Update(ctx, func(w store.Writer) (err error) {
-		if sent, err = w.SpendPush(userID, a.settings.PushBudget, pushWindow, s.Now()); err != nil || !sent {
+		if sent, err = w.SpendPush(userID, a.pushes(), s.Now()); err != nil {
+			return err
+		}
+		if !sent {
+			refused, err = s.refusedPush(w, a.person)
 			return err
 		}
 		return w.AddTransaction(tx)
@@ -74,9 +79,9 @@ func (s *Service) VerificationPush(ctx context.Context, c Client, userID, phoneI
 		return "", "", fmt.Errorf("verification push: %w", err)
 	}
 	if !sent {
-		return "", "", duoapi.NewError(duoapi.CodeInvalidParameter, "user_id: the person has been sent too many pushes")
+		return "", "", duoapi.NewError(duoapi.CodeInvalidParameter, "user_id: no push was sent: "+refusalOf(refused))
 	}
-	s.wake(tx)
+	s.deliver(ctx, tx)
 	return txID, digits, nil
 }
 
@@ -124,4 +129,12 @@ func (s *Service) VerificationResult(ctx context.Context, c Client, userID, push
 		return result, nil
 	}
 	return VerificationDeny, nil
+}
+
+// refusalOf is what a program is told of a refusal: its detail, which is exact.
+func refusalOf(v verdict) string {
+	if v.detail != "" {
+		return v.detail
+	}
+	return v.message
 }

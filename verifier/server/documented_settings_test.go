@@ -6,7 +6,8 @@ func init() {
 	document("GET /admin/v1/settings")
 	var all []parameter
 	for name, good := range map[string]int{
-		"lockout_threshold": 10, "lockout_expire_duration": 10, "attempt_delay": 5, "push_budget": 10, "sms_batch": 1, "sms_expiration": 10,
+		"lockout_threshold": 10, "lockout_expire_duration": 10, "attempt_delay": 5, "push_timeout": 60, "push_budget": 10, "push_free": 3, "push_delay": 30,
+		"push_alarm": 3, "sms_batch": 1, "sms_expiration": 10,
 		"offline_max_uses": 10, "offline_max_days": 10, "log_retention_days": 0, "inactive_user_expiration": 30, "pending_deletion_days": 7,
 		"unenrolled_user_lockout_threshold": 30, "telephony_warning_min": 10, "user_telephony_cost_max": 10, "minimum_password_length": 12,
 		"helpdesk_bypass_expiration": 60, "telephony_call_cost": 1, "telephony_sms_cost": 1,

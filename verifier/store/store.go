@@ -238,8 +238,13 @@ type Writer interface {
 	// lock outlasts, and says why; in the trash, one who was that. False: neither.
 	LockUser(userID, reason string, now time.Time) (bool, error)
 	// SpendPush takes one from the budget of prompts that a user can be sent per
-	// window since the last success. False: spent, or the user is not active.
-	SpendPush(userID string, limit int, window time.Duration, now time.Time) (bool, error)
+	// window since the last success, and says from when on the next one can be.
+	// False: spent, too soon, or the user is not active.
+	SpendPush(userID string, p PushPolicy, now time.Time) (bool, error)
+	// RaisePushAlarm notes that administrators are told of prompts of a user that
+	// were denied, reported or not answered. False: fewer than limit were within
+	// the window, or the administrators were told within it.
+	RaisePushAlarm(userID string, limit int, window time.Duration, now time.Time) (bool, error)
 
 	// UseTOTPStep moves the watermark of the user's token strictly forward to step.
 	UseTOTPStep(userID, tokenID string, step int64) (bool, error)

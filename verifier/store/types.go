@@ -123,6 +123,9 @@ type User struct {
 	LockedAt      time.Time
 	Failures      int
 	NextAttempt   time.Time // no passcode counts before it; zero: at once
+	Pushes        int       // prompts since PushesSince, unless the window of PushPolicy is over
+	PushesSince   time.Time // zero: none since the last success
+	NextPush      time.Time // no prompt is sent before it; zero: at once
 	Created       time.Time
 	LastLogin     time.Time
 	TrashedAt     time.Time         // zero: not in the trash
@@ -331,6 +334,17 @@ type AttemptPolicy struct {
 	Made bool
 }
 
+// PushPolicy is how many prompts a user is sent, and how fast.
+type PushPolicy struct {
+	Limit  int // prompts per Window since the last success
+	Window time.Duration
+	// From the Free-th prompt on each next one waits: for Delay, then twice as long
+	// each time, at most MaxDelay. Delay 0: none waits. All whole microseconds.
+	Free     int
+	Delay    time.Duration
+	MaxDelay time.Duration
+}
+
 // OfflineRoot is what the offline codes of an authenticator are made from.
 type OfflineRoot struct {
 	PhoneID    string
@@ -355,7 +369,11 @@ type Settings struct {
 	LockoutExpireDuration int    `json:"lockout_expire_duration"` // minutes; 0: until an administrator unlocks
 	AttemptDelay          int    `json:"attempt_delay"`           // seconds, the first wait after half of these failures; 0: none
 	NewUserPolicy         string `json:"new_user_policy"`         // deny, or enroll where the integration says so too
+	PushTimeout           int    `json:"push_timeout"`            // seconds that a push or a call can be answered
 	PushBudget            int    `json:"push_budget"`             // prompts per user and hour since the last success
+	PushFree              int    `json:"push_free"`               // prompts since the last success after which each next one has to wait
+	PushDelay             int    `json:"push_delay"`              // seconds, the first of these waits; 0: none
+	PushAlarm             int    `json:"push_alarm"`              // prompts of a user denied or unanswered in an hour that are reported; 0: none
 	HelpdeskMessage       string `json:"helpdesk_message"`
 	SMSBatch              int    `json:"sms_batch"`      // codes in one SMS
 	SMSExpiration         int    `json:"sms_expiration"` // minutes
@@ -378,7 +396,11 @@ func DefaultSettings() Settings {
 		LockoutThreshold:     10,
 		AttemptDelay:         5,
 		NewUserPolicy:        "enroll",
+		PushTimeout:          60,
 		PushBudget:           10,
+		PushFree:             3,
+		PushDelay:            30,
+		PushAlarm:            3,
 		SMSBatch:             1,
 		SMSExpiration:        10,
 		TelephonyCallCost:    1,

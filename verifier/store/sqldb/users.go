@@ -11,20 +11,22 @@ import (
 )
 
 const userColumns = `u.id, u.username, u.aliases, u.real_name, u.first_name, u.last_name, u.email, u.notes,
-	u.status, u.lockout_reason, u.locked_at, u.failures, u.next_attempt, u.created, u.last_login, u.trashed_at, u.attributes`
+	u.status, u.lockout_reason, u.locked_at, u.failures, u.next_attempt, u.pushes, u.pushes_since, u.next_push,
+	u.created, u.last_login, u.trashed_at, u.attributes`
 
 func scanUser(s scanner) (store.User, error) {
 	var (
-		u                                     store.User
-		aliases, attributes                   string
-		locked, next, created, login, trashed int64
+		u                                                  store.User
+		aliases, attributes                                string
+		locked, next, since, push, created, login, trashed int64
 	)
 	err := s.Scan(&u.ID, &u.Username, &aliases, &u.RealName, &u.FirstName, &u.LastName, &u.Email, &u.Notes,
-		&u.Status, &u.LockoutReason, &locked, &u.Failures, &next, &created, &login, &trashed, &attributes)
+		&u.Status, &u.LockoutReason, &locked, &u.Failures, &next, &u.Pushes, &since, &push, &created, &login, &trashed, &attributes)
 	if err != nil {
 		return u, err
 	}
-	u.LockedAt, u.NextAttempt, u.Created, u.LastLogin = fromMicros(locked), fromMicros(next), fromMicros(created), fromMicros(login)
+	u.LockedAt, u.NextAttempt, u.PushesSince, u.NextPush = fromMicros(locked), fromMicros(next), fromMicros(since), fromMicros(push)
+	u.Created, u.LastLogin = fromMicros(created), fromMicros(login)
 	if u.TrashedAt = fromMicros(trashed); trashed != 0 {
 		u.Status = store.PendingDeletion
 	}
@@ -123,7 +125,8 @@ func (t *Tx) SetUserStatus(id string, status store.UserStatus, reason string, no
 		return t.set("user", `UPDATE users SET status = 'active', lockout_reason = '', locked_at = 0,
 			failures = CASE WHEN status = 'active' THEN failures ELSE 0 END,
 			next_attempt = CASE WHEN status = 'active' THEN next_attempt ELSE 0 END,
-			pushes = CASE WHEN status = 'active' THEN pushes ELSE 0 END WHERE id = $1 AND trashed_at = 0`, id)
+			pushes = CASE WHEN status = 'active' THEN pushes ELSE 0 END,
+			next_push = CASE WHEN status = 'active' THEN next_push ELSE 0 END WHERE id = $1 AND trashed_at = 0`, id)
 	}
 	return t.set("user", `UPDATE users SET status = $2, lockout_reason = '', locked_at = 0
 		WHERE id = $1 AND trashed_at = 0`, id, string(status))
@@ -164,7 +167,7 @@ func (t *Tx) FailAttempt(userID string, p store.AttemptPolicy, now time.Time) (b
 
 // ForgiveAttempts implements store.Writer.
 func (t *Tx) ForgiveAttempts(userID string, now time.Time) (bool, error) {
-	return t.won(`UPDATE users SET failures = 0, next_attempt = 0, pushes = 0, pushes_since = 0, last_login = $2
+	return t.won(`UPDATE users SET failures = 0, next_attempt = 0, pushes = 0, pushes_since = 0, next_push = 0, last_login = $2
 		WHERE id = $1 AND status = 'active'`, userID, micros(now))
 }
 
@@ -195,10 +198,36 @@ func (t *Tx) LockUser(userID, reason string, now time.Time) (bool, error) {
 }
 
 // SpendPush implements store.Writer.
-func (t *Tx) SpendPush(userID string, limit int, window time.Duration, now time.Time) (bool, error) {
+func (t *Tx) SpendPush(userID string, p store.PushPolicy, now time.Time) (bool, error) {
+	const (
+		made  = `CASE WHEN pushes_since <= $2 THEN 1 ELSE pushes + 1 END`
+		pause = `(CAST($6 AS BIGINT) << CAST(` + made + ` - $5 AS INTEGER))`
+	)
 	return t.won(`UPDATE users SET
-		pushes = CASE WHEN pushes_since <= $2 THEN 1 ELSE pushes + 1 END,
-		pushes_since = CASE WHEN pushes_since <= $2 THEN $3 ELSE pushes_since END
-		WHERE id = $1 AND status = 'active' AND ((pushes_since <= $2 AND $4 > 0) OR pushes < $4)`,
-		userID, micros(now.Add(-window)), micros(now), limit)
+		pushes = `+made+`,
+		pushes_since = CASE WHEN pushes_since <= $2 THEN $3 ELSE pushes_since END,
+		next_push = CASE
+			WHEN $6 = 0 OR `+made+` < $5 THEN 0
+			WHEN `+made+` - $5 > 20 THEN $8
+			WHEN `+pause+` > $7 THEN $8
+			ELSE $3 + `+pause+` END
+		WHERE id = $1 AND status = 'active' AND ((pushes_since <= $2 AND $4 > 0) OR pushes < $4) AND (next_push <= $3 OR $6 = 0)`,
+		userID, micros(now.Add(-p.Window)), micros(now), p.Limit, max(p.Free, 1), p.Delay.Microseconds(), p.MaxDelay.Microseconds(),
+		micros(now.Add(p.MaxDelay)))
+}
+
+// RaisePushAlarm implements store.Writer.
+func (t *Tx) RaisePushAlarm(userID string, limit int, window time.Duration, now time.Time) (bool, error) {
+	if limit <= 0 {
+		return false, nil
+	}
+	// Locks the row first, so that of several prompts that end at once the one that
+	// counts last sees them all.
+	if _, err := t.conn.Exec(`UPDATE users SET push_alarmed = push_alarmed WHERE id = $1`, userID); err != nil {
+		return false, fmt.Errorf("lock the user: %w", err)
+	}
+	return t.won(`UPDATE users SET push_alarmed = $2 WHERE id = $1 AND push_alarmed <= $3 AND (
+			SELECT COUNT(*) FROM transactions WHERE user_id = $1 AND decided_at > $3
+			AND factor IN ('push', 'phone') AND state IN ('denied', 'fraud', 'expired')) >= $4`,
+		userID, micros(now), micros(now.Add(-window)), limit)
 }

@@ -62,9 +62,11 @@ func testTrash(t *testing.T, s store.Store) {
 			"attempt": func(w store.Writer) (bool, error) { return w.BeginAttempt("DU1", policy, now) },
 			"success": func(w store.Writer) (bool, error) { return w.ForgiveAttempts("DU1", now) },
 			"bypass":  func(w store.Writer) (bool, error) { return w.NoteBypass("DU1", now) },
-			"push":    func(w store.Writer) (bool, error) { return w.SpendPush("DU1", 10, time.Hour, now) },
-			"step":    func(w store.Writer) (bool, error) { return w.UseTOTPStep("DU1", "DHt", 500) },
-			"unlock":  func(w store.Writer) (bool, error) { return w.UnlockExpired("DU1", time.Second, now.Add(time.Hour)) },
+			"push": func(w store.Writer) (bool, error) {
+				return w.SpendPush("DU1", store.PushPolicy{Limit: 10, Window: time.Hour}, now)
+			},
+			"step":   func(w store.Writer) (bool, error) { return w.UseTOTPStep("DU1", "DHt", 500) },
+			"unlock": func(w store.Writer) (bool, error) { return w.UnlockExpired("DU1", time.Second, now.Add(time.Hour)) },
 		} {
 			if decide(t, s, f) {
 				t.Fatalf("%s of a user in the trash", what)

@@ -574,7 +574,9 @@ func testLockExpires(t *testing.T, s store.Store) {
 func testPushBudget(t *testing.T, s store.Store) {
 	person(t, s)
 	spend := func(limit int, at time.Time) bool {
-		return decide(t, s, func(w store.Writer) (bool, error) { return w.SpendPush("DU1", limit, time.Hour, at) })
+		return decide(t, s, func(w store.Writer) (bool, error) {
+			return w.SpendPush("DU1", store.PushPolicy{Limit: limit, Window: time.Hour}, at)
+		})
 	}
 	equal(t, "no budget", spend(0, now), false)
 	equal(t, "two of two", []bool{spend(2, now), spend(2, now), spend(2, now)}, []bool{true, true, false})
@@ -1052,7 +1054,9 @@ func testParallelAttempts(t *testing.T, s store.Store) {
 		t.Fatalf("%d attempts were counted, want 10", won)
 	}
 	update(t, s, func(w store.Writer) error { return w.SetUserStatus("DU1", store.Active, "", now) })
-	if won := race(t, s, func(w store.Writer, _ int) (bool, error) { return w.SpendPush("DU1", 5, time.Hour, now) }); won != 5 {
+	if won := race(t, s, func(w store.Writer, _ int) (bool, error) {
+		return w.SpendPush("DU1", store.PushPolicy{Limit: 5, Window: time.Hour}, now)
+	}); won != 5 {
 		t.Fatalf("%d pushes were spent, want 5", won)
 	}
 }
