@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,6 +26,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/verifier/stream"
 	"github.com/sallyport-mfa/sallyport/verifier/trust"
 	"github.com/sallyport-mfa/sallyport/verifier/upkeep"
+	"github.com/sallyport-mfa/sallyport/verifier/webpush"
 )
 
 // settle is how long a rotation waits for requests that began before it; a test waits less.
@@ -36,7 +38,8 @@ type operations struct {
 	keeper  *upkeep.Keeper
 	streams *stream.Service
 	metrics *metrics.Metrics
-	store   store.Store // measured
+	store   store.Store      // measured
+	webPush *webpush.Service // nil: off
 	started time.Time
 	log     *slog.Logger
 }
@@ -52,7 +55,20 @@ func newOperations(data *datadir.Data, log *slog.Logger) (*operations, error) {
 	o.metrics = metrics.New(o.report)
 	o.store = o.metrics.Store(data.Store, o.streams.Wake)
 	data.Directory.Store = o.store
-	return o, nil
+	if data.Config.WebPush.Enabled {
+		o.webPush, err = webpush.New(webpush.Config{
+			Store: o.store, Keys: data.Keys, Settings: data.Config.WebPush, Base: data.Config.Base(),
+			Now: time.Now, Random: rand.Reader, Log: log, Observe: o.metrics.WebPush,
+		})
+	}
+	return o, err
+}
+
+// close ends what would go on after the last answer.
+func (o *operations) close() {
+	if o.webPush != nil {
+		o.webPush.Close()
+	}
 }
 
 // checks is what /readyz tells.

@@ -68,6 +68,11 @@ const (
 	CodeSessionRefused     = 40340
 	CodeOfflineOff         = 40350
 	CodeOfflineLogin       = 40351 // no fresh login of this host by a real factor
+	CodePushOff            = 40370
+	CodePushEndpoint       = 40371 // an address to which the verifier does not post
+	CodePushKeys           = 40372
+	CodePushUnsubscribed   = 40373
+	CodePushTooOften       = 40374
 	CodeNotFound           = 40401
 	CodeMethodNotAllowed   = 40501
 	CodeCacheExists        = 40901 // a device cache in that place
@@ -115,6 +120,11 @@ var messages = map[int]string{
 	CodeSessionRefused:     "Login is not remembered",
 	CodeOfflineOff:         "Offline codes are switched off",
 	CodeOfflineLogin:       "No fresh login of this host",
+	CodePushOff:            "Web Push is switched off",
+	CodePushEndpoint:       "Push service is not allowed",
+	CodePushKeys:           "Keys of the push subscription are not valid",
+	CodePushUnsubscribed:   "Authenticator has no push subscription",
+	CodePushTooOften:       "Too many test messages",
 	CodeNotFound:           "Resource not found",
 	CodeMethodNotAllowed:   "Method not allowed",
 	CodeCacheExists:        "Device cache already exists",

@@ -35,6 +35,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/verifier/report"
 	"github.com/sallyport-mfa/sallyport/verifier/store"
 	"github.com/sallyport-mfa/sallyport/verifier/telephony"
+	"github.com/sallyport-mfa/sallyport/verifier/webpush"
 )
 
 // recheckEvery is how soon a waiting authenticator learns what no wake-up tells: a
@@ -57,6 +58,7 @@ type API struct {
 	Telephony *telephony.Provider // nil: off
 	Offline   *offline.Service
 	Reports   *report.Service
+	WebPush   *webpush.Service // nil: off
 	Now       func() time.Time
 	Log       *slog.Logger
 }
@@ -68,6 +70,7 @@ func (a *API) Register(mux gate.Routes) {
 	mux.Handle("GET /sallyport/v1/hosts/self", a.Gate.Host(a.self))
 	a.registerSessions(mux)
 	a.registerOffline(mux)
+	a.registerWebPush(mux)
 
 	mux.Handle("POST /sallyport/v1/authenticator/activate",
 		a.Gate.ByBodyKey(bodyKey(agentapi.ActivationPrefix, func(b agentapi.Activate) string { return b.PublicKey }), duoapi.CodeActivateKeyID, a.activate))

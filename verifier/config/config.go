@@ -43,6 +43,7 @@ type Config struct {
 	// Streams are receivers of all events of the logs, by name.
 	Streams map[string]Stream `toml:"streams"`
 	Metrics Metrics           `toml:"metrics"`
+	WebPush WebPush           `toml:"web_push"`
 
 	base *url.URL
 }
@@ -103,6 +104,7 @@ func defaults() Config {
 			Timeout:    Duration{5 * time.Second},
 			Attempts:   3,
 		},
+		WebPush: WebPush{Enabled: true},
 	}
 }
 
@@ -143,13 +145,14 @@ func (c *Config) finish(dir string) error {
 	if err := new(slog.Level).UnmarshalText([]byte(c.LogLevel)); err != nil {
 		errs = append(errs, fmt.Errorf("log_level: %q is not debug, info, warn or error", c.LogLevel))
 	}
-	for _, f := range []*string{&c.CertFile, &c.KeyFile, &c.LogoFile, &c.Telephony.SecretFile, &c.Telephony.CAFile} {
+	for _, f := range []*string{&c.CertFile, &c.KeyFile, &c.LogoFile, &c.Telephony.SecretFile, &c.Telephony.CAFile, &c.WebPush.CAFile} {
 		if *f != "" && !filepath.IsAbs(*f) {
 			*f = filepath.Join(dir, *f)
 		}
 	}
 	for key, file := range map[string]string{
 		"cert_file": c.CertFile, "key_file": c.KeyFile, "logo_file": c.LogoFile, "telephony.ca_file": c.Telephony.CAFile,
+		"web_push.ca_file": c.WebPush.CAFile,
 	} {
 		if file == "" {
 			continue
@@ -160,6 +163,7 @@ func (c *Config) finish(dir string) error {
 	}
 	errs = append(errs, c.finishStreams(dir)...)
 	errs = append(errs, c.Metrics.check()...)
+	errs = append(errs, c.WebPush.check()...)
 	return errors.Join(append(errs, c.Telephony.check()...)...)
 }
 
@@ -242,6 +246,7 @@ func (c *Config) Files() []NamedFile {
 		{"logo_file", c.LogoFile, false},
 		{"telephony.secret_file", c.Telephony.SecretFile, true},
 		{"telephony.ca_file", c.Telephony.CAFile, false},
+		{"web_push.ca_file", c.WebPush.CAFile, false},
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Streams)) {
 		s := c.Streams[name]

@@ -31,6 +31,8 @@ type Metrics struct {
 	store           *prometheus.HistogramVec
 	storeErrors     *prometheus.CounterVec
 	waiting         prometheus.Gauge
+	pushes          *prometheus.HistogramVec
+	pushOutcomes    *prometheus.CounterVec
 }
 
 // New makes the counters. report is asked at each scrape for what need not be counted.
@@ -47,11 +49,18 @@ func New(report func() Report) *Metrics {
 			Help: "Transactions that failed, but for a missing or conflicting object."}, []string{"operation"}),
 		waiting: prometheus.NewGauge(prometheus.GaugeOpts{Name: name("waiting"),
 			Help: "Requests that wait for a person or a push."}),
+		pushes: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name("web_push_duration_seconds"),
+			Help: "Messages to push services, with all attempts.", Buckets: buckets}, []string{"outcome"}),
+		pushOutcomes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("web_push_messages_total"),
+			Help: "Messages to push services, by what became of them."}, []string{"outcome"}),
+	}
+	for _, outcome := range []push.Outcome{push.Taken, push.Unsubscribed, push.Gone, push.Failed} {
+		m.pushOutcomes.WithLabelValues(string(outcome))
 	}
 	for _, operation := range []string{"view", "update"} {
 		m.storeErrors.WithLabelValues(operation) // a counter that is there from the start shows its first step
 	}
-	m.registry.MustRegister(m.authentications, m.requests, m.store, m.storeErrors, m.waiting, collector{report})
+	m.registry.MustRegister(m.authentications, m.requests, m.store, m.storeErrors, m.waiting, m.pushes, m.pushOutcomes, collector{report})
 	return m
 }
 
@@ -65,6 +74,12 @@ func (m *Metrics) Handler() http.Handler {
 // Observe takes a request that was answered.
 func (m *Metrics) Observe(route string, status int, took time.Duration) {
 	m.requests.WithLabelValues(route, strconv.Itoa(status)).Observe(took.Seconds())
+}
+
+// WebPush takes what became of a message to a push service.
+func (m *Metrics) WebPush(outcome push.Outcome, took time.Duration) {
+	m.pushOutcomes.WithLabelValues(string(outcome)).Inc()
+	m.pushes.WithLabelValues(string(outcome)).Observe(took.Seconds())
 }
 
 // Store measures a store. written is called after each update that wrote to a log.

@@ -195,6 +195,32 @@ var causes = map[int]func(*site) error{
 		p.context += " "
 		return p.answer(s, login.Approve, p.code)
 	},
+	duoapi.CodePushOff: func(s *site) error { return s.subscribes(subscription()) },
+	duoapi.CodePushEndpoint: func(s *site) error {
+		bad := subscription()
+		bad["endpoint"] = "https://127.0.0.1/x"
+		return newSiteWith(s.t, withWebPush).subscribes(bad)
+	},
+	duoapi.CodePushKeys: func(s *site) error {
+		bad := subscription()
+		bad["auth"] = "AAAA"
+		return newSiteWith(s.t, withWebPush).subscribes(bad)
+	},
+	duoapi.CodePushUnsubscribed: func(s *site) error {
+		s = newSiteWith(s.t, withWebPush)
+		key, phone := s.authenticator(s.user("alice"))
+		return s.proved(key, phone, "POST", pushPath+"/test", "{}", nil, nil)
+	},
+	duoapi.CodePushTooOften: func(s *site) error {
+		s = newSiteWith(s.t, withWebPush)
+		key, phone := s.authenticator(s.user("alice"))
+		for range 2 {
+			if err := s.proved(key, phone, "POST", pushPath+"/test", "{}", nil, nil); code(err) != duoapi.CodePushUnsubscribed {
+				return err
+			}
+		}
+		return nil
+	},
 	duoapi.CodeTxDigitsMissing: func(s *site) error { return s.push().answer(s, login.Approve, "") },
 	duoapi.CodeSessionRefused: func(s *site) error {
 		_, err := s.joinedHost("db1").creates("TXTXTXTXTX", binding(1))

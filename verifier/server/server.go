@@ -37,6 +37,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/verifier/store"
 	"github.com/sallyport-mfa/sallyport/verifier/telephony"
 	"github.com/sallyport-mfa/sallyport/verifier/trust"
+	"github.com/sallyport-mfa/sallyport/verifier/webpush"
 )
 
 // Limits of connections. A handler that waits for people moves its own deadlines.
@@ -63,6 +64,7 @@ type Config struct {
 	Hub       push.Hub
 	Directory *directory.Directory
 	Telephony *telephony.Provider
+	WebPush   *webpush.Service // nil: off
 	Certs     *certs.Source
 	CAPEM     string
 	Logo      []byte
@@ -105,7 +107,7 @@ func New(c Config) *Server {
 	(&agent.API{
 		Gate: g, Login: c.Login, Passport: &passport.Service{Store: c.Store, Policy: c.Login, Now: c.Now, Random: rand.Reader, Log: c.Log},
 		Directory: c.Directory, Base: c.Base, CAPEM: c.CAPEM, Store: c.Store,
-		Hub: c.Hub, Telephony: c.Telephony, Now: c.Now, Log: c.Log,
+		Hub: c.Hub, Telephony: c.Telephony, WebPush: c.WebPush, Now: c.Now, Log: c.Log,
 		Offline: &offline.Service{Store: c.Store, Keys: c.Keys, Now: c.Now},
 		Reports: &report.Service{Store: c.Store, Now: c.Now, Log: c.Log},
 	}).Register(s)

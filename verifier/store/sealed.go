@@ -16,18 +16,23 @@ const (
 	SealedOfflineRoot    SealedColumn = "offline_roots.root"
 	SealedEnrollSession  SealedColumn = "enroll_sessions.sealed"
 	SealedMail           SealedColumn = "mails.body"
+	SealedPushKey        SealedColumn = "push_keys.secret"
+	SealedSubscription   SealedColumn = "push_subscriptions.subscription"
 )
 
 // SealedColumns lists them.
 func SealedColumns() []SealedColumn {
-	return []SealedColumn{SealedIntegration, SealedOldIntegration, SealedToken, SealedOfflineRoot, SealedEnrollSession, SealedMail}
+	return []SealedColumn{
+		SealedIntegration, SealedOldIntegration, SealedToken, SealedOfflineRoot, SealedEnrollSession, SealedMail,
+		SealedPushKey, SealedSubscription,
+	}
 }
 
 // SealedRow is one sealed value.
 type SealedRow struct {
 	Column     SealedColumn
 	ID         string // of the row
-	Generation int64  // of an offline root
+	Generation int64  // of an offline root or a push subscription
 	Value      []byte
 }
 
@@ -44,6 +49,10 @@ func (r SealedRow) Identity() []string {
 		return []string{"mail", r.ID}
 	case SealedOfflineRoot:
 		return []string{"offline root", r.ID, strconv.FormatInt(r.Generation, 10)}
+	case SealedPushKey:
+		return []string{"push key", r.ID}
+	case SealedSubscription:
+		return []string{"push subscription", r.ID, strconv.FormatInt(r.Generation, 10)}
 	}
 	return nil
 }

@@ -62,6 +62,7 @@ type Reader interface {
 	DeviceCacheReader
 	EnrollReader
 	MailReader
+	PushReader
 
 	Integration(key string) (Integration, error)
 	Integrations(p Page) ([]Integration, int, error)
@@ -153,6 +154,7 @@ type Writer interface {
 	DeviceCacheWriter
 	EnrollWriter
 	MailWriter
+	PushWriter
 
 	AddIntegration(Integration) error
 	SetIntegration(Integration) error
@@ -317,5 +319,6 @@ type Writer interface {
 	// Purge deletes one-time things whose time ended before the given one:
 	// transactions that are not pending, activations, join tokens, SMS codes,
 	// bypass codes, sessions, enrolment links and sessions; and mails made before it.
+	// Push subscriptions that count no more go too.
 	Purge(before time.Time) error
 }

@@ -27,6 +27,10 @@ func sealedColumn(c store.SealedColumn) (sealedAt, error) {
 		return sealedAt{"mails", "id", "0", "body"}, nil
 	case store.SealedOfflineRoot:
 		return sealedAt{"offline_roots", "phone_id", "generation", "root"}, nil
+	case store.SealedPushKey:
+		return sealedAt{"push_keys", "id", "0", "secret"}, nil
+	case store.SealedSubscription:
+		return sealedAt{"push_subscriptions", "phone_id", "generation", "subscription"}, nil
 	}
 	return sealedAt{}, fmt.Errorf("%q is no sealed column", c)
 }

@@ -147,5 +147,5 @@ func (t *Tx) Purge(before time.Time) error {
 			return fmt.Errorf("purge: %w", err)
 		}
 	}
-	return nil
+	return t.purgePush()
 }

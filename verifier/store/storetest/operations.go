@@ -216,6 +216,8 @@ func testSealed(t *testing.T, s store.Store) {
 		return errors.Join(w.AddIntegration(i), w.AddToken(a), w.AddToken(b),
 			w.SetOfflineRoot(store.OfflineRoot{PhoneID: "DP1", Generation: 1, Sealed: sealedUnder(1, "root")}))
 	})
+	decide(t, s, func(w store.Writer) (bool, error) { return w.AddPushKey(sealedUnder(1, "key"), now) })
+	decide(t, s, func(w store.Writer) (bool, error) { return w.SetPushSubscription(subscription("sub")) })
 	list := func(c store.SealedColumn, key uint32, other bool, after string) (out []store.SealedRow) {
 		t.Helper()
 		view(t, s, func(r store.Reader) (err error) {
@@ -230,6 +232,10 @@ func testSealed(t *testing.T, s store.Store) {
 	equal(t, "after", len(list(store.SealedToken, 2, true, "DHa")), 0)
 	equal(t, "offline roots", list(store.SealedOfflineRoot, 1, false, ""),
 		[]store.SealedRow{{Column: store.SealedOfflineRoot, ID: "DP1", Generation: 1, Value: sealedUnder(1, "root")}})
+	equal(t, "push key", list(store.SealedPushKey, 1, false, ""),
+		[]store.SealedRow{{Column: store.SealedPushKey, ID: store.PushKeyID, Value: sealedUnder(1, "key")}})
+	equal(t, "push subscriptions", list(store.SealedSubscription, 2, true, ""),
+		[]store.SealedRow{{Column: store.SealedSubscription, ID: "DP1", Generation: 1, Value: sealedUnder(1, "sub")}})
 	equal(t, "secrets before the last rotation", list(store.SealedOldIntegration, 1, false, "")[0].Value, sealedUnder(1, "before"))
 	equal(t, "integrations", list(store.SealedIntegration, 2, true, "")[0].Identity(), []string{"integration", "DI1"})
 

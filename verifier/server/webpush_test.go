@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server_test
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"maps"
+	"testing"
+
+	"github.com/sallyport-mfa/sallyport/internal/duoapi"
+	"github.com/sallyport-mfa/sallyport/verifier/config"
+	"github.com/sallyport-mfa/sallyport/verifier/login"
+	"github.com/sallyport-mfa/sallyport/verifier/server"
+	"github.com/sallyport-mfa/sallyport/verifier/store"
+	"github.com/sallyport-mfa/sallyport/verifier/webpush"
+)
+
+const pushPath = "/sallyport/v1/authenticator/push_subscription"
+
+// withWebPush turns Web Push on.
+func withWebPush(c *server.Config, _ *login.Config) {
+	service, err := webpush.New(webpush.Config{
+		Store: c.Store, Keys: c.Keys, Settings: config.WebPush{Enabled: true}, Base: c.Base, Now: c.Now, Random: rand.Reader, Log: c.Log,
+	})
+	if err != nil {
+		panic(err)
+	}
+	c.WebPush = service
+}
+
+// subscription is a good one, with the key of RFC 8291, appendix A.
+func subscription() map[string]string {
+	return map[string]string{
+		"endpoint": "https://push.example.net/push/JzLQ3raZJfFBR0aqvOMsLrt54w4rJUsV",
+		"p256dh":   "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4",
+		"auth":     "BTBZMqHH6r4Tts7J_aSIgg",
+	}
+}
+
+// subscribes is what a new authenticator gets that subscribes.
+func (s *site) subscribes(sub map[string]string) error {
+	s.t.Helper()
+	key, phone := s.authenticator(s.user("alice"))
+	return s.proved(key, phone, "POST", pushPath, toJSON(s.t, sub), nil, nil)
+}
+
+// A subscription is kept sealed, for the phone whose key asked, until the phone
+// ends it.
+func TestPushSubscription(t *testing.T) {
+	s := newSiteWith(t, withWebPush)
+	key, phone := s.authenticator(s.user("alice"))
+	kept := func() (sub store.PushSubscription, err error) {
+		err = s.store.View(t.Context(), func(r store.Reader) (err error) { sub, err = r.PushSubscription(phone); return err })
+		return sub, err
+	}
+	var out struct{ Subscribed bool }
+	s.must(s.proved(key, phone, "POST", pushPath, toJSON(t, subscription()), &out, nil))
+	sub, err := kept()
+	s.must(err)
+	if !out.Subscribed || sub.PhoneID != phone {
+		t.Errorf("%+v, kept %+v", out, sub)
+	}
+	out.Subscribed = true
+	s.must(s.proved(key, phone, "POST", pushPath+"/remove", "{}", &out, nil))
+	if _, err := kept(); err == nil || out.Subscribed {
+		t.Errorf("after the removal: %+v, %v", out, err)
+	}
+	s.must(s.proved(key, phone, "POST", pushPath+"/remove", "{}", &out, nil)) // to remove what is gone is no error
+}
+
+// Each member of the body is needed, and no other is taken.
+func TestPushSubscriptionBody(t *testing.T) {
+	s := newSiteWith(t, withWebPush)
+	key, phone := s.authenticator(s.user("alice"))
+	for member := range subscription() {
+		less := maps.Clone(subscription())
+		delete(less, member)
+		if err := s.proved(key, phone, "POST", pushPath, toJSON(t, less), nil, nil); code(err) != duoapi.CodeMissingParameter {
+			t.Errorf("without %s: %v", member, err)
+		}
+	}
+	for name, c := range map[string]struct {
+		path, member, value string
+		code                int
+	}{
+		"unknown":      {pushPath, "expirationTime", "1", duoapi.CodeInvalidParameter},
+		"remove":       {pushPath + "/remove", "x", "1", duoapi.CodeInvalidParameter},
+		"test":         {pushPath + "/test", "x", "1", duoapi.CodeInvalidParameter},
+		"http":         {pushPath, "endpoint", "http://push.example.net/x", duoapi.CodePushEndpoint},
+		"short key":    {pushPath, "p256dh", base64.RawURLEncoding.EncodeToString(make([]byte, 64)), duoapi.CodePushKeys},
+		"not on curve": {pushPath, "p256dh", base64.RawURLEncoding.EncodeToString(append([]byte{4}, make([]byte, 64)...)), duoapi.CodePushKeys},
+		"compressed":   {pushPath, "p256dh", base64.RawURLEncoding.EncodeToString(append([]byte{2}, make([]byte, 32)...)), duoapi.CodePushKeys},
+		"not base64":   {pushPath, "auth", "AAAAAAAAAAAAAAAAAAAA*A", duoapi.CodePushKeys},
+		"long auth":    {pushPath, "auth", base64.RawURLEncoding.EncodeToString(make([]byte, 17)), duoapi.CodePushKeys},
+	} {
+		body := maps.Clone(subscription())
+		if c.path != pushPath {
+			clear(body)
+		}
+		body[c.member] = c.value
+		if err := s.proved(key, phone, "POST", c.path, toJSON(t, body), nil, nil); code(err) != c.code {
+			t.Errorf("%s: %v, want %d", name, err, c.code)
+		}
+	}
+	// Without a proof nothing happens.
+	if err := s.open("POST", pushPath, toJSON(t, subscription()), nil, nil); code(err) != duoapi.CodeMissingCredentials {
+		t.Errorf("without a proof: %v", err)
+	}
+	other := s.newKey()
+	if err := s.proved(other, phone, "POST", pushPath, toJSON(t, subscription()), nil, nil); code(err) != duoapi.CodeInvalidProof {
+		t.Errorf("with the proof of another: %v", err)
+	}
+}
