@@ -126,6 +126,9 @@ func assemble(data *datadir.Data, ops *operations, log *slog.Logger) (login.API,
 		Store: ops.store, Keys: data.Keys, Hub: hub, Audience: data.Config.Audience(),
 		Now: time.Now, Random: rand.Reader, Log: log,
 	}
+	if ops.webPush != nil {
+		config.Notifier = ops.webPush
+	}
 	if data.Telephony != nil { // a nil *Provider in the interface would not be nil
 		config.Telephony = data.Telephony
 	}

@@ -36,8 +36,8 @@ import (
 
 const (
 	// attemptTime bounds one request to a push service, budget all of a message.
-	attemptTime = 5 * time.Second
-	budget      = 15 * time.Second
+	attemptTime = 4 * time.Second
+	budget      = 9 * time.Second
 	maxAttempts = 4
 	firstPause  = 250 * time.Millisecond
 	// maxPause is the longest that a push service can make us silent for one phone.
