@@ -131,6 +131,7 @@ func (d *device) offline() *cobra.Command {
 	number := int64(-1)
 	c := &cobra.Command{
 		Use: "offline [HOST]", Short: "Show the next offline code for a host", Args: cobra.MaximumNArgs(1),
+		ValidArgsFunction: d.hostLabels,
 		Long: `Show the next offline code for a host, for a login while no verifier answers.
 HOST is the label that the login shows (db1-K7QX), the host's name or its id; it can
 be left out if there is one only. Each code works once, on that host alone. No
@@ -154,7 +155,15 @@ If the login says that it takes other numbers, show the code of one of them by
 			if err != nil {
 				return err
 			}
-			code, err := store.NextCode(h.account, h.host.OfflineHost, number)
+			vault, err := d.openVault()
+			if err != nil {
+				return err
+			}
+			secrets, err := h.account.Secrets(vault)
+			if err != nil {
+				return err
+			}
+			code, err := store.NextCode(h.AuthenticatorID, secrets.OfflineRoot, h.host.OfflineHost, number)
 			if errors.Is(err, authenticator.ErrNoRoot) {
 				err = cli.WithHint(err, "activate it again: sallyport admin phone activate makes a link")
 			}
@@ -198,4 +207,28 @@ func pickHost(hosts []offlineHost, args []string) (offlineHost, error) {
 	}
 	return offlineHost{}, cli.WithHint(fmt.Errorf("%d hosts are meant: %s", len(found), strings.Join(labels, ", ")),
 		"name one by its label; with several accounts choose one by --dir")
+}
+
+// hostLabels completes the first argument to the label of a host that was fetched before.
+func (d *device) hostLabels(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	const files = cobra.ShellCompDirectiveNoFileComp
+	store, err := d.store()
+	if err != nil || len(args) > 0 {
+		return nil, files
+	}
+	accounts, err := store.List()
+	if err != nil {
+		return nil, files
+	}
+	var out []string
+	for _, a := range accounts {
+		hosts, err := store.ReadHosts(a.AuthenticatorID)
+		if err != nil {
+			continue
+		}
+		for _, h := range hosts.Hosts {
+			out = append(out, cobra.CompletionWithDesc(h.Label, cli.Escape(h.Name+" for "+h.Username)))
+		}
+	}
+	return out, files
 }

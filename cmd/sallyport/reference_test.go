@@ -36,7 +36,8 @@ func TestReference(t *testing.T) {
 | | |
 |---|---|
 | ` + "`SALLYPORT_PROFILE`" + ` | default of ` + "`admin --profile`" + `: a file with ` + "`integration_key`, `secret_key`, `api_hostname`, `ca_file`" + `, mode 0600 |
-| ` + "`$XDG_STATE_HOME/sallyport/authenticators/ID.json`" + ` | an account of ` + "`authenticator`" + `, with its private key, mode 0600; ` + "`XDG_STATE_HOME` is `~/.local/state`" + ` by default |
+| ` + "`$XDG_STATE_HOME/sallyport/authenticators/ID.json`" + ` | an account of ` + "`authenticator`" + `, with its private key, sealed, mode 0600; ` + "`XDG_STATE_HOME` is `~/.local/state`" + ` by default |
+| ` + "`seal.key`, `totp`" + ` beside it | the key that seals the secrets there, encrypted if there is a passphrase; the TOTP tokens |
 | ` + "`/etc/sallyport/authd.toml`, `secret_key`, `host_key.pem`, `ca.pem`" + ` | what ` + "`host join`" + ` writes |
 | ` + "`/var/lib/sallyport/pam/`" + ` | what ` + "`pam enable` and `pam disable`" + ` have replaced, a folder for each change, for root alone |
 | ` + "`NO_COLOR`" + ` | set: no colour (https://no-color.org) |

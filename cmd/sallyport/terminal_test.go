@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+	sys "golang.org/x/sys/unix"
 
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
 )
@@ -70,7 +72,7 @@ func (t *terminal) screen() string {
 // expect waits until text stands on the screen, and forgets the screen up to it.
 func (t *terminal) expect(text string) string {
 	t.Helper()
-	deadline := time.After(40 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		if before, _, ok := strings.Cut(t.screen(), text); ok {
 			t.mu.Lock()
@@ -95,6 +97,39 @@ func (t *terminal) typeLine(line string) {
 	if _, err := t.file.WriteString(line + "\n"); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// typeHidden types a line as soon as the terminal does not echo it.
+func (t *terminal) typeHidden(line string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		if !t.echoes() {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the terminal goes on to echo; the screen is\n%s", t.screen())
+		}
+	}
+	t.typeLine(line)
+}
+
+func (t *terminal) echoes() (on bool) {
+	t.Helper()
+	conn, err := t.file.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var failed error
+	err = conn.Control(func(fd uintptr) {
+		mode, err := sys.IoctlGetTermios(int(fd), sys.TCGETS)
+		if failed = err; err == nil {
+			on = mode.Lflag&sys.ECHO != 0
+		}
+	})
+	if err = errors.Join(err, failed); err != nil {
+		t.Fatal(err)
+	}
+	return on
 }
 
 // interrupt is Ctrl-C; the command must end by itself.
@@ -277,6 +312,64 @@ func TestApproveOnTerminal(t *testing.T) {
 	p.wantOutcome(t, txid, "allow", "allow")
 }
 
+// deny asks whose login it was, as the two answers come to different things.
+func TestDenyOnTerminal(t *testing.T) {
+	t.Parallel()
+	p := newPerson(t)
+	txid, _ := p.push(t, false)
+	term := onTerminal(t, p.command(t, p.home, "authenticator", "deny"))
+	term.expect(whose)
+	term.typeLine("perhaps")
+	term.expect(whose)
+	term.typeLine("y")
+	term.expect("\ndenied\n")
+	p.wantOutcome(t, txid, "deny", "deny")
+	txid, _ = p.push(t, false)
+	term = onTerminal(t, p.command(t, p.home, "authenticator", "deny"))
+	term.expect(whose)
+	term.typeLine("n")
+	term.expect("denied and reported as not yours")
+	p.wantOutcome(t, txid, "deny", "fraud")
+}
+
+// A passphrase is asked for without echo, and again when it is new.
+func TestPassphraseOnTerminal(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	v := &verifier{}
+	term := onTerminal(t, v.command(t, home, "authenticator", "passphrase"))
+	term.expect("New passphrase: ")
+	term.typeHidden("correct horse battery")
+	term.expect("The same again: ")
+	term.typeHidden("correct horse")
+	term.expect("the two differ: nothing was changed")
+	term = onTerminal(t, v.command(t, home, "authenticator", "passphrase"))
+	term.expect("New passphrase: ")
+	term.typeHidden("correct horse battery")
+	term.expect("The same again: ")
+	term.typeHidden("correct horse battery")
+	if screen := term.expect("need the passphrase now"); strings.Contains(screen, "battery") {
+		t.Errorf("the passphrase is on the screen: %q", screen)
+	}
+	term = onTerminal(t, v.command(t, home, "authenticator", "totp", "add", "--name", "router"))
+	term.expect("(it is not shown): ")
+	term.typeHidden("GEZD GNBV")
+	term.expect("Passphrase of the authenticator: ")
+	term.typeHidden("correct horse battery")
+	if screen := term.expect("router is kept; its code"); strings.Contains(screen, "GEZD") {
+		t.Errorf("the secret is on the screen: %q", screen)
+	}
+	// The codes are renewed in place.
+	term = onTerminal(t, v.command(t, home, "authenticator", "totp", "code", "--watch"))
+	term.expect("Passphrase of the authenticator: ")
+	term.typeHidden("correct horse battery")
+	term.expect("CODE")
+	term.expect("router")
+	term.expect("\x1b[2F\x1b[J")
+	term.expect("router")
+	term.interrupt()
+}
+
 // A QR code is drawn on a terminal, and only there.
 func TestQR(t *testing.T) {
 	t.Parallel()
@@ -379,7 +472,7 @@ func (b *syncBuffer) reset() {
 
 func (b *syncBuffer) wait(t *testing.T, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(40 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		b.mu.Lock()
 		got := b.buf.String()
 		b.mu.Unlock()

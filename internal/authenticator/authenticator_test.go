@@ -3,6 +3,8 @@
 package authenticator
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,17 +13,34 @@ import (
 	"github.com/sallyport-mfa/sallyport/internal/keyproof"
 )
 
-func newAccount(t *testing.T, id string, created int64) Account {
+func newVault32(t *testing.T) *Vault {
+	t.Helper()
+	v, err := newVault([]byte("0123456789abcdef0123456789abcdef"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func newAccount(t *testing.T, id string, created int64) (Account, Secrets) {
 	t.Helper()
 	key, err := keyproof.GenerateKey()
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := keyproof.EncodePrivateKey(key)
+	return Account{AuthenticatorID: id, URL: "https://v.example", Username: "alice", Created: created},
+		Secrets{Key: key, OfflineRoot: []byte(fmt.Sprintf("root of %024s", id))}
+}
+
+// add makes an account in a store.
+func add(t *testing.T, s Store, v *Vault, id string, created int64) (Account, Secrets) {
+	t.Helper()
+	a, secrets := newAccount(t, id, created)
+	a, err := s.Add(a, secrets, v)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Account{Version: 1, AuthenticatorID: id, URL: "https://v.example", Username: "alice", Created: created, PrivateKey: string(text)}
+	return a, secrets
 }
 
 func TestStore(t *testing.T) {
@@ -32,24 +51,19 @@ func TestStore(t *testing.T) {
 	if err := s.Prepare(); err != nil {
 		t.Fatal(err)
 	}
-	first, second := newAccount(t, "DPB", 1), newAccount(t, "DPA", 2)
-	for _, a := range []Account{second, first} {
-		if err := s.Add(a); err != nil {
-			t.Fatal(err)
-		}
-	}
+	v := newVault32(t)
+	second, _ := add(t, s, v, "DPA", 2)
+	first, secrets := add(t, s, v, "DPB", 1)
 	accounts, err := s.List()
 	if err != nil || len(accounts) != 2 || accounts[0] != first || accounts[1] != second {
 		t.Fatalf("%v, %+v", err, accounts)
 	}
-	key, err := accounts[0].Key()
-	if err != nil {
-		t.Fatal(err)
+	got, err := accounts[0].Secrets(v)
+	if err != nil || !got.Key.Equal(secrets.Key) || !bytes.Equal(got.OfflineRoot, secrets.OfflineRoot) {
+		t.Errorf("the secrets did not survive: %v", err)
 	}
-	if text, err := keyproof.EncodePrivateKey(key); err != nil || string(text) != first.PrivateKey {
-		t.Errorf("the key did not survive: %v", err)
-	}
-	if err := s.Add(newAccount(t, "DPA", 3)); err == nil {
+	other, otherSecrets := newAccount(t, "DPA", 3)
+	if _, err := s.Add(other, otherSecrets, v); err == nil {
 		t.Error("an account was replaced")
 	}
 	entries, err := os.ReadDir(s.Dir)
@@ -65,9 +79,7 @@ func TestStore(t *testing.T) {
 
 func TestRemove(t *testing.T) {
 	s := Store{Dir: t.TempDir()}
-	if err := s.Add(newAccount(t, "DPA", 1)); err != nil {
-		t.Fatal(err)
-	}
+	add(t, s, newVault32(t), "DPA", 1)
 	for _, id := range []string{"", "../" + filepath.Base(s.Dir) + "/DPA", "DPB"} {
 		if err := s.Remove(id); err == nil {
 			t.Errorf("removed %q", id)
@@ -85,7 +97,8 @@ func TestRemove(t *testing.T) {
 func TestAddRefusesPaths(t *testing.T) {
 	s := Store{Dir: t.TempDir()}
 	for _, id := range []string{"", "../x", "a/b", ".x", "a\x00", "a\n", strings.Repeat("A", 65)} {
-		if err := s.Add(newAccount(t, id, 1)); err == nil {
+		a, secrets := newAccount(t, id, 1)
+		if _, err := s.Add(a, secrets, newVault32(t)); err == nil {
 			t.Errorf("id %q was accepted", id)
 		}
 	}
@@ -99,7 +112,7 @@ func TestListRefuses(t *testing.T) {
 	}{
 		"open to others": {`{"v":1,"authenticator_id":"DPA"}`, 0o640, "chmod 600"},
 		"not JSON":       {`{`, 0o600, "unexpected end"},
-		"other version":  {`{"v":2,"authenticator_id":"DPA"}`, 0o600, "not an account of this version"},
+		"other version":  {`{"v":3,"authenticator_id":"DPA"}`, 0o600, "not an account of this version"},
 		"other name":     {`{"v":1,"authenticator_id":"DPB"}`, 0o600, "not an account of this version"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -132,9 +145,9 @@ func TestDefaultDir(t *testing.T) {
 	}
 }
 
-func TestKeyRefuses(t *testing.T) {
+func TestSecretsRefuse(t *testing.T) {
 	for _, text := range []string{"", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"} {
-		if _, err := (&Account{PrivateKey: text}).Key(); err == nil {
+		if _, err := (&Account{Version: 1, PrivateKey: text}).Secrets(nil); err == nil {
 			t.Errorf("%q is a key", text)
 		}
 	}

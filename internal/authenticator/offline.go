@@ -3,7 +3,6 @@
 package authenticator
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,8 +10,6 @@ import (
 	"os"
 	"slices"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/sallyport-mfa/sallyport/internal/agentapi"
 	"github.com/sallyport-mfa/sallyport/internal/durable"
@@ -71,7 +68,7 @@ func (s Store) ReadHosts(id string) (OfflineHosts, error) {
 // that were shown are not forgotten, and those that were used are passed over.
 func (s Store) KeepHosts(id string, fetched []agentapi.OfflineHost, now time.Time) (OfflineHosts, error) {
 	out := OfflineHosts{Version: 1, Fetched: now.Unix(), Hosts: []OfflineHost{}}
-	err := s.locked(id, func() error {
+	err := s.lockedFor(id, func() error {
 		before, err := s.ReadHosts(id)
 		if err != nil {
 			return err
@@ -94,18 +91,15 @@ func sameKey(a, b agentapi.OfflineHost) bool {
 	return a.HostID == b.HostID && a.UserID == b.UserID && a.Generation == b.Generation && a.Edition == b.Edition
 }
 
-// NextCode is the next code of an account for a host, or that of number, if it is
-// not negative. That it was shown is on disk when it returns.
-func (s Store) NextCode(a Account, host agentapi.OfflineHost, number int64) (out OfflineCode, err error) {
-	if a.OfflineRoot == "" {
+// NextCode is the next code of the account id for a host, or that of number, if it is
+// not negative; root is the account's offline root. That it was shown is on disk
+// when it returns.
+func (s Store) NextCode(id string, root []byte, host agentapi.OfflineHost, number int64) (out OfflineCode, err error) {
+	if len(root) == 0 {
 		return out, ErrNoRoot
 	}
-	root, err := base64.StdEncoding.DecodeString(a.OfflineRoot)
-	if err != nil {
-		return out, fmt.Errorf("read offline root of account %s: %w", a.AuthenticatorID, err)
-	}
-	err = s.locked(a.AuthenticatorID, func() error {
-		hosts, err := s.ReadHosts(a.AuthenticatorID)
+	err = s.lockedFor(id, func() error {
+		hosts, err := s.ReadHosts(id)
 		if err != nil {
 			return err
 		}
@@ -118,13 +112,13 @@ func (s Store) NextCode(a Account, host agentapi.OfflineHost, number int64) (out
 			out.Number = number
 		}
 		hosts.Hosts[i].Number = max(hosts.Hosts[i].Number, out.Number+1)
-		return s.writeHosts(a.AuthenticatorID, hosts)
+		return s.writeHosts(id, hosts)
 	})
 	if err != nil {
 		return OfflineCode{}, err
 	}
 	key, err := offlinecode.Key(root, offlinecode.ID{
-		HostID: host.HostID, UserID: host.UserID, PhoneID: a.AuthenticatorID, Generation: host.Generation, Edition: host.Edition,
+		HostID: host.HostID, UserID: host.UserID, PhoneID: id, Generation: host.Generation, Edition: host.Edition,
 	})
 	if err != nil {
 		return OfflineCode{}, err
@@ -133,20 +127,17 @@ func (s Store) NextCode(a Account, host agentapi.OfflineHost, number int64) (out
 	return out, err
 }
 
-// locked runs f while no other process of this owner does for the account.
-func (s Store) locked(id string, f func() error) error {
+// lockedFor is locked, for an account that is there.
+func (s Store) lockedFor(id string, f func() error) error {
 	if !validID.MatchString(id) {
 		return fmt.Errorf("lock account: %q is no id of an account", id)
 	}
-	lock, err := os.Open(s.path(id))
-	if err != nil {
-		return fmt.Errorf("lock account: %w", err)
-	}
-	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return fmt.Errorf("lock account: %w", err)
-	}
-	return f()
+	return s.locked(func() error {
+		if _, err := os.Stat(s.path(id)); err != nil {
+			return fmt.Errorf("lock account: %w", err)
+		}
+		return f()
+	})
 }
 
 // writeHosts replaces the file: whole or not at all, and durably.

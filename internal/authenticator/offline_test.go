@@ -3,7 +3,6 @@
 package authenticator
 
 import (
-	"encoding/base64"
 	"errors"
 	"os"
 	"strings"
@@ -15,25 +14,21 @@ import (
 	"github.com/sallyport-mfa/sallyport/internal/offlinecode"
 )
 
-func offlineAccount(t *testing.T) (Store, Account) {
+func offlineAccount(t *testing.T) (s Store, root []byte) {
 	t.Helper()
-	s := Store{Dir: t.TempDir()}
-	a := newAccount(t, "DPA", 1)
-	a.OfflineRoot = base64.StdEncoding.EncodeToString(make([]byte, offlinecode.Size))
-	if err := s.Add(a); err != nil {
-		t.Fatal(err)
-	}
-	return s, a
+	s = Store{Dir: t.TempDir()}
+	_, secrets := add(t, s, newVault32(t), "DPA", 1)
+	return s, secrets.OfflineRoot
 }
 
 var db1 = agentapi.OfflineHost{HostID: "HO1", Name: "db1", Label: "db1-1", UserID: "DU1", Generation: 1, Edition: 1}
 
 func TestNumbersNeverGoBack(t *testing.T) {
-	s, a := offlineAccount(t)
+	s, root := offlineAccount(t)
 	if h, err := s.ReadHosts("DPA"); err != nil || len(h.Hosts) != 0 {
 		t.Fatalf("%+v, %v", h, err)
 	}
-	if _, err := s.NextCode(a, db1, -1); !errors.Is(err, ErrNoHost) {
+	if _, err := s.NextCode("DPA", root, db1, -1); !errors.Is(err, ErrNoHost) {
 		t.Errorf("got %v", err)
 	}
 	keep := func(next int64, edition int64) OfflineHosts {
@@ -48,7 +43,7 @@ func TestNumbersNeverGoBack(t *testing.T) {
 	}
 	show := func(number, want int64) string {
 		t.Helper()
-		c, err := s.NextCode(a, db1, number)
+		c, err := s.NextCode("DPA", root, db1, number)
 		if err != nil || c.Number != want || len(c.Code) != offlinecode.Digits {
 			t.Fatalf("got %+v, %v; want number %d", c, err, want)
 		}
@@ -70,7 +65,7 @@ func TestNumbersNeverGoBack(t *testing.T) {
 	if h := keep(0, 2); h.Hosts[0].Number != 0 {
 		t.Errorf("another edition begins at %d", h.Hosts[0].Number)
 	}
-	if _, err := s.NextCode(a, db1, -1); !errors.Is(err, ErrNoHost) {
+	if _, err := s.NextCode("DPA", root, db1, -1); !errors.Is(err, ErrNoHost) {
 		t.Errorf("the edition before: %v", err)
 	}
 	if info, err := os.Stat(s.hostsPath("DPA")); err != nil || info.Mode().Perm()&0o077 != 0 {
@@ -90,7 +85,7 @@ func TestNumbersNeverGoBack(t *testing.T) {
 
 // Two that ask at once get two numbers.
 func TestNumbersInParallel(t *testing.T) {
-	s, a := offlineAccount(t)
+	s, root := offlineAccount(t)
 	if _, err := s.KeepHosts("DPA", []agentapi.OfflineHost{db1}, time.Unix(9, 0)); err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +94,7 @@ func TestNumbersInParallel(t *testing.T) {
 	var all sync.WaitGroup
 	for range 16 {
 		all.Go(func() {
-			c, err := s.NextCode(a, db1, -1)
+			c, err := s.NextCode("DPA", root, db1, -1)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil || seen[c.Number] {
@@ -112,9 +107,8 @@ func TestNumbersInParallel(t *testing.T) {
 }
 
 func TestOfflineRefusals(t *testing.T) {
-	s, a := offlineAccount(t)
-	a.OfflineRoot = ""
-	if _, err := s.NextCode(a, db1, -1); !errors.Is(err, ErrNoRoot) {
+	s, _ := offlineAccount(t)
+	if _, err := s.NextCode("DPA", nil, db1, -1); !errors.Is(err, ErrNoRoot) {
 		t.Errorf("got %v", err)
 	}
 	if err := os.WriteFile(s.hostsPath("DPA"), []byte("{"), 0o600); err != nil {

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package authenticator is an authenticator that lives in files: accounts with
-// their own P-256 keys. A software key that lies beside the login it approves is
-// no second factor; the package cannot know that and never claims otherwise. It
-// talks to nobody.
+// their own P-256 keys, and TOTP tokens. A software key that lies beside the login
+// it approves is no second factor; the package cannot know that and never claims
+// otherwise. It talks to nobody.
 package authenticator
 
 import (
 	"crypto/ecdsa"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,29 +20,73 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sallyport-mfa/sallyport/internal/durable"
 	"github.com/sallyport-mfa/sallyport/internal/keyproof"
 )
 
 // Account is one activated authenticator. Its JSON form is the file format.
 type Account struct {
-	Version         int    `json:"v"` // 1
+	Version         int    `json:"v"` // 2; 1 has its secrets unsealed
 	AuthenticatorID string `json:"authenticator_id"`
 	URL             string `json:"url"`
 	UserID          string `json:"user_id"`
 	Username        string `json:"username"`
 	Name            string `json:"name"`
 	CAPEM           string `json:"ca_pem,omitempty"`
-	Created         int64  `json:"created"`     // Unix seconds
-	PrivateKey      string `json:"private_key"` // PKCS #8 in PEM
-	// OfflineRoot is what offline codes are made from, in base64; empty if the
-	// verifier gave none.
+	Created         int64  `json:"created"` // Unix seconds
+	// SealedKey and SealedRoot are the secrets, sealed by the store's Vault.
+	SealedKey  string `json:"sealed_private_key,omitempty"`
+	SealedRoot string `json:"sealed_offline_root,omitempty"`
+	// PrivateKey (PKCS #8 in PEM) and OfflineRoot (base64) are those of version 1.
+	PrivateKey  string `json:"private_key,omitempty"`
 	OfflineRoot string `json:"offline_root,omitempty"`
 }
 
-// Key is the private key of the account.
-func (a *Account) Key() (*ecdsa.PrivateKey, error) {
-	return keyproof.DecodePrivateKey([]byte(a.PrivateKey))
+// Secrets are what nobody but the authenticator may know.
+type Secrets struct {
+	Key *ecdsa.PrivateKey
+	// OfflineRoot is what offline codes are made from; empty if the verifier gave none.
+	OfflineRoot []byte
+}
+
+// Secrets opens the secrets of the account.
+func (a *Account) Secrets(v *Vault) (Secrets, error) {
+	var out Secrets
+	text, err := []byte(a.PrivateKey), error(nil)
+	if a.Version > 1 {
+		text, err = v.open(sealPrivateKey, a.AuthenticatorID, a.SealedKey)
+	}
+	if err == nil {
+		out.Key, err = keyproof.DecodePrivateKey(text)
+	}
+	switch {
+	case err != nil:
+	case a.Version > 1 && a.SealedRoot != "":
+		out.OfflineRoot, err = v.open(sealOfflineRoot, a.AuthenticatorID, a.SealedRoot)
+	case a.Version == 1:
+		out.OfflineRoot, err = base64.StdEncoding.DecodeString(a.OfflineRoot)
+	}
+	if err != nil {
+		return Secrets{}, fmt.Errorf("read secrets of account %s: %w", a.AuthenticatorID, err)
+	}
+	return out, nil
+}
+
+// seal is the account with these secrets, in the present version.
+func (a *Account) seal(v *Vault, secrets Secrets) (Account, error) {
+	out := *a
+	text, err := keyproof.EncodePrivateKey(secrets.Key)
+	if err != nil {
+		return out, fmt.Errorf("encode key of account %s: %w", a.AuthenticatorID, err)
+	}
+	out.Version, out.PrivateKey, out.OfflineRoot, out.SealedRoot = 2, "", "", ""
+	out.SealedKey = v.seal(sealPrivateKey, a.AuthenticatorID, text)
+	if len(secrets.OfflineRoot) > 0 {
+		out.SealedRoot = v.seal(sealOfflineRoot, a.AuthenticatorID, secrets.OfflineRoot)
+	}
+	return out, nil
 }
 
 // Store is a folder of accounts, one file each, for its owner's eyes only.
@@ -76,29 +121,43 @@ func (s Store) Prepare() error {
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
-// Add writes an account durably. An account of that id is an error.
-func (s Store) Add(a Account) error {
+// Add seals the secrets of an account and writes it durably. An account of that id
+// is an error.
+func (s Store) Add(a Account, secrets Secrets, v *Vault) (Account, error) {
 	if !validID.MatchString(a.AuthenticatorID) {
-		return fmt.Errorf("the verifier gave an authenticator id that is none: %q", a.AuthenticatorID)
+		return a, fmt.Errorf("the verifier gave an authenticator id that is none: %q", a.AuthenticatorID)
+	}
+	a, err := a.seal(v, secrets)
+	if err != nil {
+		return a, err
 	}
 	text, err := json.MarshalIndent(a, "", "  ")
 	if err != nil {
-		return fmt.Errorf("encode account: %w", err)
+		return a, fmt.Errorf("encode account: %w", err)
 	}
 	f, err := os.CreateTemp(s.Dir, ".new-*") // 0600
 	if err != nil {
-		return fmt.Errorf("write account: %w", err)
+		return a, fmt.Errorf("write account: %w", err)
 	}
 	defer os.Remove(f.Name())
 	_, err = f.Write(append(text, '\n'))
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write account: %w", err)
+		return a, fmt.Errorf("write account: %w", err)
 	}
 	// Link, unlike rename, refuses to replace.
 	if err := os.Link(f.Name(), s.path(a.AuthenticatorID)); err != nil {
-		return fmt.Errorf("write account: %w", err)
+		return a, fmt.Errorf("write account: %w", err)
 	}
-	return durable.SyncDir(s.Dir)
+	return a, durable.SyncDir(s.Dir)
+}
+
+// replace puts an account in the place of the one with its id.
+func (s Store) replace(a Account) error {
+	text, err := json.MarshalIndent(a, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode account: %w", err)
+	}
+	return durable.Replace(s.path(a.AuthenticatorID), append(text, '\n'), 0o600)
 }
 
 // Remove deletes an account, whatever state its file is in.
@@ -146,12 +205,8 @@ func (s Store) List() ([]Account, error) {
 func (s Store) read(id string) (Account, error) {
 	var a Account
 	path := s.path(id)
-	info, err := os.Stat(path)
-	if err != nil {
-		return a, fmt.Errorf("read account: %w", err)
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return a, fmt.Errorf("read account %s: mode %04o lets others read a private key: chmod 600 it, or remove it and activate again", path, mode)
+	if err := private(path); err != nil {
+		return a, err
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -160,8 +215,33 @@ func (s Store) read(id string) (Account, error) {
 	if err := json.Unmarshal(text, &a); err != nil {
 		return a, fmt.Errorf("read account %s: %w", path, err)
 	}
-	if a.Version != 1 || a.AuthenticatorID != id {
+	if a.Version < 1 || a.Version > 2 || (a.Version == 2) != (a.SealedKey != "") || a.AuthenticatorID != id {
 		return a, fmt.Errorf("read account %s: not an account of this version", path)
 	}
 	return a, nil
+}
+
+// private says whether a file is for its owner's eyes only.
+func private(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("read secrets: %w", err)
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return fmt.Errorf("read %s: mode %04o lets others read a private key: chmod 600 it, or remove it and activate again", path, mode)
+	}
+	return nil
+}
+
+// locked runs f while no other process does for this store. It must not be nested.
+func (s Store) locked(f func() error) error {
+	lock, err := os.Open(s.Dir)
+	if err != nil {
+		return fmt.Errorf("lock accounts: %w", err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lock accounts: %w", err)
+	}
+	return f()
 }
