@@ -141,7 +141,7 @@ func assemble(data *datadir.Data, ops *operations, log *slog.Logger) (login.API,
 	}
 	return service, server.New(server.Config{
 		Base: data.Config.Base(), Store: ops.store, Keys: data.Keys, Login: service, Hub: hub, Directory: data.Directory,
-		Telephony: data.Telephony, WebPush: ops.webPush, Certs: data.Certs, CAPEM: data.CAPEM, Logo: data.Logo, Rates: rates(data.Config.RateLimits),
+		Telephony: data.Telephony, WebPush: ops.webPush, Certs: data.Certs, CAPEM: data.CAPEM, Logo: data.Logo, Partners: data.Config.App.Partners, Rates: rates(data.Config.RateLimits),
 		Checks: ops.checks, Observe: ops.metrics.Observe, Now: time.Now, Log: log,
 	}), nil
 }

@@ -40,6 +40,7 @@ type Config struct {
 	// RateLimits are requests per second of one integration; 0: any number.
 	RateLimits RateLimits `toml:"rate_limits"`
 	Telephony  Telephony  `toml:"telephony"`
+	App        App        `toml:"app"`
 	// Streams are receivers of all events of the logs, by name.
 	Streams map[string]Stream `toml:"streams"`
 	Metrics Metrics           `toml:"metrics"`
@@ -164,6 +165,7 @@ func (c *Config) finish(dir string) error {
 	errs = append(errs, c.finishStreams(dir)...)
 	errs = append(errs, c.Metrics.check()...)
 	errs = append(errs, c.WebPush.check()...)
+	errs = append(errs, c.App.finish(c.base)...)
 	return errors.Join(append(errs, c.Telephony.check()...)...)
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -166,6 +167,24 @@ func TestStreams(t *testing.T) {
 	} {
 		if _, err := load(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v; want %q", text, err, want)
+		}
+	}
+}
+
+func TestPartners(t *testing.T) {
+	with := func(partners string) (*config.Config, error) {
+		return load(t, "url = \"https://v.example:8443\"\n[app]\npartners = "+partners+"\n")
+	}
+	c, err := with(`["https://Other.Example:443", "https://third.example:8443"]`)
+	if err != nil || !slices.Equal(c.App.Partners, []string{"https://other.example", "https://third.example:8443"}) {
+		t.Errorf("partners: %v, %v", c, err)
+	}
+	for _, bad := range []string{
+		`["http://other.example"]`, `["https://other.example/app"]`, `["*"]`, `["https://*.example"]`, `["https://v.example:8443"]`,
+		`["https://other.example", "https://other.example:443"]`, `["https://a.example; script-src *"]`, `[""]`,
+	} {
+		if c, err := with(bad); err == nil || !strings.Contains(err.Error(), "app.partners") {
+			t.Errorf("%s: %v, %v", bad, c, err)
 		}
 	}
 }

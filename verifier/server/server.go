@@ -30,6 +30,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/verifier/gate"
 	"github.com/sallyport-mfa/sallyport/verifier/login"
 	"github.com/sallyport-mfa/sallyport/verifier/offline"
+	"github.com/sallyport-mfa/sallyport/verifier/pages"
 	"github.com/sallyport-mfa/sallyport/verifier/passport"
 	"github.com/sallyport-mfa/sallyport/verifier/push"
 	"github.com/sallyport-mfa/sallyport/verifier/report"
@@ -69,6 +70,7 @@ type Config struct {
 	CAPEM     string
 	Logo      []byte
 	Rates     gate.Rates // nil: no integration is held back
+	Partners  []string   // origins of other verifiers whose app and this one's know each other
 	// Checks says what the verifier needs to be fit to serve, and whether it holds; nil: nothing.
 	Checks func() map[string]bool
 	// Observe is told of each answer to a route; nil: nobody is.
@@ -77,13 +79,14 @@ type Config struct {
 	Log     *slog.Logger
 }
 
-// Server serves the verifier's APIs.
+// Server serves the verifier's APIs and pages.
 type Server struct {
 	config Config
 	mux    *http.ServeMux
 	gate   *gate.Gate
 	routes []string
 	trust  *trust.Service
+	pages  *pages.Pages
 }
 
 // Handle implements gate.Routes.
@@ -111,6 +114,8 @@ func New(c Config) *Server {
 		Offline: &offline.Service{Store: c.Store, Keys: c.Keys, Now: c.Now},
 		Reports: &report.Service{Store: c.Store, Now: c.Now, Log: c.Log},
 	}).Register(s)
+	s.pages = pages.New(pages.Config{Base: c.Base, Partners: c.Partners, Help: s.help, Log: c.Log})
+	s.pages.Register(s.mux)
 	s.mux.HandleFunc("GET /healthz", s.health)
 	s.mux.HandleFunc("GET /readyz", s.ready)
 	return s
@@ -126,14 +131,38 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case pattern == "" && s.otherMethods(r) != "":
 		w.Header().Set("Allow", s.otherMethods(r))
-		s.gate.NotAllowed().ServeHTTP(w, r)
+		s.refusals(r).NotAllowed().ServeHTTP(w, r)
 	case pattern == "" || !clean(r.URL.Path):
-		s.gate.NotFound().ServeHTTP(w, r)
+		s.refusals(r).NotFound().ServeHTTP(w, r)
 	case s.config.Observe != nil:
 		s.observed(pattern, w, r)
 	default:
 		s.mux.ServeHTTP(w, r)
 	}
+}
+
+type refuser interface {
+	NotFound() http.Handler
+	NotAllowed() http.Handler
+}
+
+// refusals answer for paths that no pattern takes: people read a page, clients JSON.
+func (s *Server) refusals(r *http.Request) refuser {
+	if pages.Owns(r.URL.Path) {
+		return s.pages
+	}
+	return s.gate
+}
+
+// help is what the organisation tells people who need help.
+func (s *Server) help(ctx context.Context) (string, error) {
+	var help string
+	err := s.config.Store.View(ctx, func(r store.Reader) error {
+		settings, err := r.Settings()
+		help = settings.HelpdeskMessage
+		return err
+	})
+	return help, err
 }
 
 // clean says that the mux takes the path as it is. For any other it would

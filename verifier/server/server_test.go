@@ -208,7 +208,7 @@ func TestConfinement(t *testing.T) {
 
 func TestPathsThatAreNotThere(t *testing.T) {
 	s := newSite(t)
-	for _, path := range []string{"/", "/auth/v2", "/auth/v2/ping/", "//auth/v2/ping", "/auth/v2/../v2/ping", "/admin/v1/nothing", "/rest/v2/preauth"} {
+	for _, path := range []string{"/auth/v2", "/auth/v2/ping/", "//auth/v2/ping", "/auth/v2/../v2/ping", "/admin/v1/nothing", "/rest/v2/preauth"} {
 		r := httptest.NewRequest("GET", "https://verifier.example:8443/", nil)
 		r.URL.Path = path
 		w := httptest.NewRecorder()
