@@ -5,6 +5,7 @@
 package integration_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -51,7 +52,7 @@ type site struct {
 	url string
 
 	verifier, host, client, elsewhere, phones, provider, proxy *harness.Container
-	hostOptions                                                harness.Options
+	plan                                                       plan
 
 	mu     sync.Mutex
 	people map[string]int
@@ -60,14 +61,22 @@ type site struct {
 // machines that a site consists of, with the programs that each one carries.
 func (s *site) machines() map[**harness.Container]machine {
 	return map[**harness.Container]machine{
-		&s.verifier:  {name: "verifier", programs: []string{"sallyport", "sallyport-verifier"}, options: harness.Options{Hostname: "backend"}},
-		&s.host:      {name: "host", programs: []string{"sallyport", "sallyport-authd", "pam_sallyport.so", "drv"}, options: s.hostOptions},
+		&s.verifier:  {name: "verifier", programs: []string{"sallyport", "sallyport-verifier"}, options: harness.Options{Hostname: "backend", Aliases: s.plan.aliases}},
+		&s.host:      {name: "host", programs: []string{"sallyport", "sallyport-authd", "pam_sallyport.so", "drv"}, options: s.plan.host},
 		&s.client:    {name: "client", programs: []string{"drv"}},
 		&s.elsewhere: {name: "elsewhere"},
 		&s.phones:    {name: "phones", programs: []string{"sallyport"}},
 		&s.provider:  {name: "provider", programs: []string{"drv"}},
 		&s.proxy:     {name: "proxy", programs: []string{"drv"}},
 	}
+}
+
+// plan says how a site differs from a plain one.
+type plan struct {
+	host    harness.Options
+	url     string   // of the verifier; [verifierURL] where empty
+	aliases []string // further names of the verifier's machine
+	config  string   // what verifier.toml says beside what init wrote
 }
 
 type machine struct {
@@ -83,12 +92,17 @@ func newSite(ctx context.Context) (*site, error) {
 }
 
 // newSiteWith is [newSite] with a host that differs from a plain container.
-func newSiteWith(ctx context.Context, host harness.Options) (_ *site, err error) {
+func newSiteWith(ctx context.Context, host harness.Options) (*site, error) {
+	return newSiteOf(ctx, plan{host: host})
+}
+
+// newSiteOf is [newSite] after a plan.
+func newSiteOf(ctx context.Context, p plan) (_ *site, err error) {
 	lab, err := harness.NewLab(ctx, bench.image)
 	if err != nil {
 		return nil, err
 	}
-	s := &site{lab: lab, url: verifierURL, hostOptions: host, people: map[string]int{}}
+	s := &site{lab: lab, url: cmp.Or(p.url, verifierURL), plan: p, people: map[string]int{}}
 	defer func() {
 		if err != nil {
 			_ = lab.Close()
@@ -169,7 +183,7 @@ func (s *site) startVerifier(ctx context.Context) error {
 	if _, err := s.verifier.Must(ctx, "mkdir", "-p", filepath.Dir(verifierData)); err != nil {
 		return err
 	}
-	if _, err := s.verifier.Must(ctx, "sallyport-verifier", "init", "--data", verifierData, "--url", verifierURL); err != nil {
+	if _, err := s.verifier.Must(ctx, "sallyport-verifier", "init", "--data", verifierData, "--url", s.url); err != nil {
 		return err
 	}
 	ca, err := s.provider.Read(ctx, providerCA)
@@ -182,7 +196,7 @@ func (s *site) startVerifier(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.verifier.Shell(ctx, "cat >>"+verifierData+"/verifier.toml <<'END'\n"+telephonyConfig+"END\n"); err != nil {
+	if _, err := s.verifier.Shell(ctx, "cat >>"+verifierData+"/verifier.toml <<'END'\n"+telephonyConfig+s.plan.config+"END\n"); err != nil {
 		return err
 	}
 	return s.runVerifier(ctx)
@@ -225,7 +239,7 @@ func (s *site) joinHost(ctx context.Context) error {
 	if err := s.adminErr(ctx, &token, "host", "token"); err != nil {
 		return err
 	}
-	_, err := s.host.Must(ctx, "sallyport", "host", "join", verifierURL, "--token", token.Token)
+	_, err := s.host.Must(ctx, "sallyport", "host", "join", s.url, "--token", token.Token)
 	return err
 }
 
