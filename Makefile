@@ -78,10 +78,10 @@ program-sallyport:
 	@CGO_ENABLED=1 $(GOBUILD) -o bin/sallyport ./cmd/sallyport
 
 .PHONY: test
-test: deps-test ## everything but benchmarks: format, vet, unit, C, integration in Docker
+test: deps-test ## everything but benchmarks: format, vet, unit, C, JavaScript, integration in Docker
 	@$(MAKE) check-docker check-format build
 	@echo "test: vet"; $(GO) vet ./...
-	@$(MAKE) test-unit test-replay test-c test-selinux test-units test-integration
+	@$(MAKE) test-unit test-replay test-c test-js test-selinux test-units test-integration
 
 # Prints what fails, and runs it again as RERUNS allows.
 GOTESTSUM = scripts/with-go build/tools/gotestsum --format pkgname --format-hide-empty-pkg \
@@ -119,6 +119,13 @@ test-c-module:
 	@echo "test: C under sanitizers"
 	@$(MAKE) -C pam/test test
 
+.PHONY: test-js
+test-js: ## the modules of the pages, without a browser
+	@echo "test: JavaScript"
+	@command -v node >/dev/null || { echo "test: node is not installed (make deps)" >&2; exit 1; }
+	@mkdir -p build
+	@node --test $$(find verifier -path '*/js/*' -name '*.test.js' | sort) >build/test-js.log || { cat build/test-js.log >&2; exit 1; }
+
 .PHONY: test-selinux
 test-selinux:
 	@echo "test: SELinux policy"
@@ -146,7 +153,7 @@ fuzz: deps-test ## each fuzz target for FUZZTIME (20s)
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz
 
 .PHONY: lint
-lint: deps-lint build/tools/golangci-lint ## golangci-lint, shellcheck, govulncheck
+lint: deps-lint build/tools/golangci-lint ## golangci-lint, shellcheck, govulncheck, types of the JavaScript
 	@scripts/lint
 
 build/tools/golangci-lint: tools/go.mod tools/go.sum
