@@ -47,7 +47,7 @@ keys and secrets by a passphrase; without one, whoever reads the files has them.
 	c.PersistentFlags().StringVar(&d.passphraseFile, "passphrase-file", "", "file with the passphrase, if there is one (default: it is asked for)")
 	a.jsonFlag(c)
 	c.AddCommand(d.activate(), d.list(), d.watch(), d.approve(), d.deny(), d.hosts(), d.offline(), d.totpCommand(),
-		d.passphrase(), d.forget())
+		d.devicesCommand(), d.move(), d.passphrase(), d.forget())
 	return c
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
 	"github.com/sallyport-mfa/sallyport/internal/invite"
 	"github.com/sallyport-mfa/sallyport/internal/keyproof"
+	"github.com/sallyport-mfa/sallyport/internal/version"
 )
 
 func (d *device) activate() *cobra.Command {
@@ -32,6 +33,9 @@ as well, with the verifier's address in --url.`,
 				return err
 			}
 			fmt.Fprint(d.Err, beside)
+			if client, err := d.clientOf(made); err == nil {
+				_ = d.announce(c.Context(), client) // watch does it again
+			}
 			if d.json {
 				return d.JSON(shown(made))
 			}
@@ -83,6 +87,20 @@ func (d *device) activateBy(ctx context.Context, link, address, name string) (au
 		return made, cli.WithHint(err, "the link is spent: ask for another one")
 	}
 	return made, nil
+}
+
+// announce tells the verifier what this authenticator can do. One of an earlier
+// release does not want to know.
+func (d *device) announce(ctx context.Context, client *agentapi.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	program := "sallyport/" + version.String()
+	_, err := client.Announce(ctx, agentapi.Announcement{
+		Capabilities: []string{agentapi.CapabilityDigits, agentapi.CapabilityStream, agentapi.CapabilityDevices},
+		Program:      program[:min(len(program), agentapi.MaxProgramBytes)],
+		Platform:     runtime.GOOS,
+	})
+	return err
 }
 
 func parseActivation(link, address string) (base *url.URL, code invite.Token, err error) {

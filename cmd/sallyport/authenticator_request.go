@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/sallyport-mfa/sallyport/internal/agentapi"
 	"github.com/sallyport-mfa/sallyport/internal/authenticator"
@@ -27,6 +26,19 @@ type request struct {
 
 	tx     agentapi.Transaction
 	client *agentapi.Client
+	gone   chan struct{} // closed when the request is not open any more; nil: nobody looks
+}
+
+// newRequest reads what a transaction says of itself.
+func newRequest(a authenticator.Account, client *agentapi.Client, tx agentapi.Transaction) (request, error) {
+	c, err := agentapi.ParseContext(tx.Context, tx.TxID)
+	if err != nil {
+		return request{}, fmt.Errorf("request %s: %w", tx.TxID, err)
+	}
+	return request{
+		AuthenticatorID: a.AuthenticatorID, Account: a.Username, TxID: tx.TxID, Verified: tx.Verified,
+		Expires: tx.Expires, Context: c, tx: tx, client: client,
+	}, nil
 }
 
 func (r request) row() []string {
@@ -37,21 +49,18 @@ func (r request) row() []string {
 var requestHead = []string{"REQUEST", "USER", "APPLICATION", "WHAT", "HOST", "FROM", "SINCE", "UNTIL", "DIGITS"}
 
 // pending asks one account for its open requests.
-func pending(ctx context.Context, a authenticator.Account, client *agentapi.Client, wait time.Duration, seen []string) ([]request, error) {
-	txs, err := client.Transactions(ctx, wait, seen)
+func pending(ctx context.Context, a authenticator.Account, client *agentapi.Client) ([]request, error) {
+	txs, err := client.Transactions(ctx, 0, nil)
 	if err != nil {
 		return nil, explainAnswer("ask "+a.URL+" for login requests to "+a.Username, err)
 	}
 	out := make([]request, 0, len(txs))
 	for _, tx := range txs {
-		c, err := agentapi.ParseContext(tx.Context, tx.TxID)
+		r, err := newRequest(a, client, tx)
 		if err != nil {
-			return nil, fmt.Errorf("request %s: %w", tx.TxID, err)
+			return nil, err
 		}
-		out = append(out, request{
-			AuthenticatorID: a.AuthenticatorID, Account: a.Username, TxID: tx.TxID, Verified: tx.Verified,
-			Expires: tx.Expires, Context: c, tx: tx, client: client,
-		})
+		out = append(out, r)
 	}
 	return out, nil
 }
@@ -70,7 +79,7 @@ func (d *device) allPending(ctx context.Context) ([]authenticator.Account, []req
 		if err != nil {
 			return nil, nil, err
 		}
-		found, err := pending(ctx, a, client, 0, nil)
+		found, err := pending(ctx, a, client)
 		switch {
 		case isRefusal(err):
 			refused = append(refused, err)

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -19,46 +20,57 @@ import (
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
 )
 
-// Pauses between calls that fail, doubled each time.
-const (
-	firstPause = time.Second
-	longPause  = 30 * time.Second
-)
-
 func (d *device) watch() *cobra.Command {
-	return &cobra.Command{
+	var bell bool
+	c := &cobra.Command{
 		Use: "watch", Short: "Show login requests as they come, and ask what to do", Args: args(),
-		Long: `Show login requests as they come. On a terminal each is asked about: the six digits
-that the login shows approve it (or "a" where it shows none), "d" denies it, "f"
-denies it and says that it was not you; Enter leaves it open. Elsewhere, and with
---json (one object a line), requests are only shown. Ends when interrupted.`,
+		Long: `Show login requests as they come, to all accounts. On a terminal each is asked about:
+the digits that the login shows approve it (or "a" where it shows none), "d" denies it,
+after asking whether you began it ("f" denies it at once and says that it was not you);
+Enter leaves it open. Elsewhere, and with --json (one object a line), requests are only
+shown. What happens to the connection is said on standard error. Ends when interrupted.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			accounts, err := d.accounts()
 			if err != nil {
 				return err
 			}
-			return d.watchAll(c.Context(), accounts)
+			return d.watchAll(c.Context(), accounts, bell)
 		},
 	}
+	c.Flags().BoolVar(&bell, "bell", false, "ring the terminal's bell at each request")
+	return c
 }
 
 // watchAll waits at every account at once and shows requests one by one.
-func (d *device) watchAll(ctx context.Context, accounts []authenticator.Account) error {
+func (d *device) watchAll(ctx context.Context, accounts []authenticator.Account, bell bool) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	requests := make(chan request)
+	box := newInbox()
 	ends := make(chan error, len(accounts))
 	var wait sync.WaitGroup
+	defer wait.Wait()
+	defer stop()
 	for _, a := range accounts {
 		client, err := d.clientOf(a)
 		if err != nil {
 			return err
 		}
 		d.Notef("waiting for login requests to %s at %s\n", a.Username, a.URL)
-		wait.Go(func() { ends <- d.poll(ctx, a, client, requests) })
+		f := &feed{
+			account: a, client: client, note: d.Notef, now: d.Now, wait: pause,
+			each: func(list []agentapi.Transaction) {
+				for _, err := range box.update(a, client, list) {
+					d.Notef("%v\n", err)
+				}
+			},
+		}
+		wait.Go(func() {
+			// Nothing hangs on these now: the feed says what is wrong.
+			_ = d.announce(ctx, client)
+			_, _ = d.fetchHosts(ctx, a)
+			ends <- f.run(ctx)
+		})
 	}
-	defer wait.Wait()
-	defer stop()
 	lines := d.lines(ctx)
 	for watched := len(accounts); ; {
 		select {
@@ -69,53 +81,17 @@ func (d *device) watchAll(ctx context.Context, accounts []authenticator.Account)
 				return err
 			}
 			d.Notef("%v\n", err) // the other accounts go on
-		case r := <-requests:
-			if err := d.handle(ctx, r, lines); err != nil {
-				return err
+		case <-box.more:
+			for r, ok := box.next(); ok; r, ok = box.next() {
+				if bell && d.Rich {
+					fmt.Fprint(d.Out, "\a")
+				}
+				if err := d.handle(ctx, r, lines); err != nil {
+					return err
+				}
 			}
 		}
 	}
-}
-
-// poll sends each request of one account once. Outages are waited out;
-// refusals end it.
-func (d *device) poll(ctx context.Context, a authenticator.Account, client *agentapi.Client, out chan<- request) error {
-	var seen []string
-	pause := firstPause
-	for ctx.Err() == nil {
-		found, err := pending(ctx, a, client, agentapi.MaxWait, seen)
-		if err != nil && ctx.Err() == nil {
-			if isRefusal(err) {
-				return err
-			}
-			d.Notef("%v; trying again in %s\n", err, pause.String())
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(pause):
-			}
-			pause = min(2*pause, longPause)
-			continue
-		}
-		pause = firstPause
-		before := map[string]bool{}
-		for _, id := range seen {
-			before[id] = true
-		}
-		seen = seen[:0]
-		for _, r := range found {
-			seen = append(seen, r.TxID)
-			if before[r.TxID] {
-				continue
-			}
-			select {
-			case <-ctx.Done():
-				return nil
-			case out <- r:
-			}
-		}
-	}
-	return nil
 }
 
 // lines reads what the person types. The reader outlives ctx by design: a read
@@ -158,16 +134,20 @@ func (d *device) handle(ctx context.Context, r request, lines <-chan string) err
 // decide asks until the request is answered, left open or too old. A refusal
 // is shown and ends only this request.
 func (d *device) decide(ctx context.Context, r request, lines <-chan string) error {
-	question := "Digits that the login shows to approve, d to deny, f if it was not you, Enter to leave it: "
+	question := "Digits that the login shows to approve, d to deny, Enter to leave it: "
 	if !r.Verified {
-		question = "a to approve, d to deny, f if it was not you, Enter to leave it: "
+		question = "a to approve, d to deny, Enter to leave it: "
 	}
 	// What was typed before the question was shown is no answer to it.
 	drain(lines)
 	expired := time.NewTimer(time.Unix(r.Expires, 0).Sub(d.Now()))
 	defer expired.Stop()
-	for {
-		d.Printf("%s", question)
+	for denying := false; ; {
+		if denying {
+			d.Printf("%s", whose)
+		} else {
+			d.Printf("%s", question)
+		}
 		var line string
 		select {
 		case <-ctx.Done():
@@ -175,18 +155,22 @@ func (d *device) decide(ctx context.Context, r request, lines <-chan string) err
 		case <-expired.C:
 			d.Printf("\ntoo late: the request has expired\n\n")
 			return nil
+		case <-r.gone:
+			d.Printf("\nthe request is over: answered elsewhere, expired, or the login was given up\n\n")
+			return nil
 		case l, ok := <-lines:
 			if !ok {
 				return errors.New("the terminal is closed")
 			}
-			line = strings.ReplaceAll(l, " ", "")
+			line = strings.ToLower(strings.ReplaceAll(l, " ", ""))
 		}
-		decision, digits, done := interpret(line, r.Verified)
-		if done {
+		decision, digits := interpret(line, r.Verified, denying)
+		switch {
+		case line == "" && !denying:
 			d.Printf("left open\n\n")
 			return nil
-		}
-		if decision == "" {
+		case decision == "":
+			denying = line == "d" && !denying
 			continue
 		}
 		err := d.answer(ctx, r, decision, digits)
@@ -195,6 +179,7 @@ func (d *device) decide(ctx context.Context, r request, lines <-chan string) err
 		}
 		var refused *duoapi.Error
 		if errors.As(err, &refused) && refused.Code == duoapi.CodeTxDigits && stillOpen(ctx, r) {
+			denying = false
 			continue // tries are left
 		}
 		d.Printf("\n")
@@ -221,19 +206,20 @@ func drain(lines <-chan string) {
 	}
 }
 
-// interpret reads an answer at the prompt; done says to leave the request open.
-func interpret(line string, verified bool) (decision, digits string, done bool) {
+// interpret reads an answer at the prompt, or to the question whose login it is; no
+// decision: ask on.
+func interpret(line string, verified, denying bool) (decision, digits string) {
 	switch {
-	case line == "":
-		return "", "", true
-	case line == "d":
-		return agentapi.Deny, "", false
-	case line == "f":
-		return agentapi.Fraud, "", false
+	case denying && line == "y":
+		return agentapi.Deny, ""
+	case denying && line == "n", !denying && line == "f":
+		return agentapi.Fraud, ""
+	case denying:
+		return "", ""
 	case verified && agentapi.ValidDigits(line):
-		return agentapi.Approve, line, false
+		return agentapi.Approve, line
 	case !verified && line == "a":
-		return agentapi.Approve, "", false
+		return agentapi.Approve, ""
 	}
-	return "", "", false
+	return "", ""
 }

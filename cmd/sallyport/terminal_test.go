@@ -209,8 +209,8 @@ func scrub(text string) string {
 }
 
 const (
-	askDigits = "Digits that the login shows to approve, d to deny, f if it was not you, Enter to leave it: "
-	askPlain  = "a to approve, d to deny, f if it was not you, Enter to leave it: "
+	askDigits = "Digits that the login shows to approve, d to deny, Enter to leave it: "
+	askPlain  = "a to approve, d to deny, Enter to leave it: "
 )
 
 // What a person sees and types who keeps the authenticator open.
@@ -275,8 +275,21 @@ Login request TXIDTXIDTXIDTXIDTXIDTXIDTX
 	term.typeLine("123456") // digits are no answer to a plain push
 	term.expect(askPlain)
 	term.typeLine("d")
+	term.expect(whose)
+	term.typeLine("")
+	term.expect(askPlain)
+	term.typeLine("D")
+	term.expect(whose)
+	term.typeLine("y")
 	term.expect("\ndenied\n")
 	p.wantOutcome(t, txid, "deny", "deny")
+
+	// Answered elsewhere, the question ends by itself.
+	txid, _ = p.push(t, false)
+	term.expect(askPlain)
+	p.run(t, p.home, "authenticator", "approve", "--txid", txid)
+	term.expect("the request is over: answered elsewhere")
+	p.wantOutcome(t, txid, "allow", "allow")
 
 	// Left open, a request can be answered elsewhere.
 	txid, _ = p.push(t, false)
@@ -405,8 +418,9 @@ func TestWatchWaitsOutAnOutage(t *testing.T) {
 	}
 	stderr.wait(t, "waiting for login requests")
 	restart := p.restart(t)
-	stderr.wait(t, "trying again in 1s")
+	stderr.wait(t, "lost the connection to "+p.URL)
 	restart()
+	stderr.wait(t, "connected to "+p.URL+" again")
 	txid, _ := p.push(t, false)
 	line := make([]byte, 4096)
 	n, err := out.Read(line)

@@ -151,6 +151,18 @@ func (s Store) Add(a Account, secrets Secrets, v *Vault) (Account, error) {
 	return a, durable.SyncDir(s.Dir)
 }
 
+// Rename gives an account another name, if it is there.
+func (s Store) Rename(id, name string) error {
+	return s.lockedFor(id, func() error {
+		a, err := s.read(id)
+		if err != nil {
+			return err
+		}
+		a.Name = name
+		return s.replace(a)
+	})
+}
+
 // replace puts an account in the place of the one with its id.
 func (s Store) replace(a Account) error {
 	text, err := json.MarshalIndent(a, "", "  ")
