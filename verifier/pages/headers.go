@@ -16,8 +16,9 @@ const appPrefix = "/app/"
 const WorkerPolicy = "sallyport-worker"
 
 // permissions switches off what no page needs. WebAuthn and writing to the
-// clipboard are for the pages themselves.
-const permissions = "accelerometer=(), autoplay=(), browsing-topics=(), camera=(), clipboard-read=(), clipboard-write=(self), " +
+// clipboard are for the pages themselves; the camera, which reads QR codes, is for
+// the app alone.
+const permissions = "accelerometer=(), autoplay=(), browsing-topics=(), clipboard-read=(), clipboard-write=(self), " +
 	"display-capture=(), geolocation=(), gyroscope=(), hid=(), magnetometer=(), microphone=(), midi=(), payment=(), " +
 	"publickey-credentials-create=(self), publickey-credentials-get=(self), serial=(), usb=(), xr-spatial-tracking=()"
 
@@ -30,9 +31,16 @@ func (p *Pages) headers(h http.Header, path string) {
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Permissions-Policy", permissions)
+	h.Set("Permissions-Policy", permissions+camera(path))
 	h.Set("Strict-Transport-Security", "max-age=31536000")
 	h.Set("Cache-Control", "no-store")
+}
+
+func camera(path string) string {
+	if strings.HasPrefix(path, appPrefix) {
+		return ", camera=(self)"
+	}
+	return ", camera=()"
 }
 
 func (p *Pages) contentPolicy(path string) string {

@@ -71,7 +71,6 @@ var wantHeaders = map[string]string{
 	"Referrer-Policy":              "no-referrer",
 	"Cross-Origin-Opener-Policy":   "same-origin",
 	"Cross-Origin-Resource-Policy": "same-origin",
-	"Permissions-Policy":           permissions,
 	"Strict-Transport-Security":    "max-age=31536000",
 	"Cache-Control":                "no-store",
 	"Content-Type":                 "text/html; charset=utf-8",
@@ -108,6 +107,9 @@ func TestHeadersOfEveryAnswer(t *testing.T) {
 				t.Errorf("%s: %s is %q, want %q", name, key, got, want)
 			}
 		}
+		if got := w.Header().Get("Permissions-Policy"); got != permissions+camera(c.path) {
+			t.Errorf("%s: Permissions-Policy %q", name, got)
+		}
 		policy := w.Header().Get("Content-Security-Policy")
 		for _, want := range []string{
 			"default-src 'none'", "script-src 'self'", "style-src 'self'", "form-action 'self'", "frame-ancestors 'none'",
@@ -135,6 +137,9 @@ func TestOnlyTheAppMayCallPartners(t *testing.T) {
 		"/app/":        {"connect-src 'self' https://other.example:8443;", "trusted-types " + WorkerPolicy},
 	} {
 		policy := ask(mux, "GET", path, "").Header().Get("Content-Security-Policy")
+		if got := strings.Contains(ask(mux, "GET", path, "").Header().Get("Permissions-Policy"), "camera=(self)"); got != strings.HasPrefix(path, "/app/") {
+			t.Errorf("%s: the camera is allowed: %v", path, got)
+		}
 		for _, part := range want {
 			if !strings.Contains(policy, part) {
 				t.Errorf("%s: policy %q lacks %q", path, policy, part)
