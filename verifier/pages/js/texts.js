@@ -49,5 +49,5 @@ export default {
   "lost.admin.shut": "Shut the phone out",
   "lost.admin.bridge": "A passcode for today",
   "lost.admin.again": "A link for the new phone",
-  "lost.admin.hint": "If a login was approved that nobody asked for, end the sessions too: sallyport admin session list."
+  "lost.admin.stolen": "If it was stolen: what was remembered, and what was done"
 };
