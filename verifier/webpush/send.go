@@ -154,7 +154,7 @@ func (s *Service) post(ctx context.Context, sub subscribed, k kind, ttl time.Dur
 	_, err = backoff.Retry(ctx, func() (struct{}, error) {
 		last = s.attempt(ctx, sub.Endpoint, header, body)
 		return struct{}{}, s.again(ctx, last)
-	}, backoff.WithBackOff(pauses), backoff.WithMaxTries(maxAttempts), backoff.WithMaxElapsedTime(budget))
+	}, backoff.WithBackOff(pauses), backoff.WithMaxTries(maxAttempts), backoff.WithMaxElapsedTime(s.budget))
 	if err == nil {
 		return nil
 	}
@@ -186,7 +186,7 @@ func (s *Service) again(ctx context.Context, err error) error {
 
 // attempt sends one request.
 func (s *Service) attempt(ctx context.Context, endpoint string, header http.Header, body []byte) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, attemptTime, fmt.Errorf("no answer within %s", attemptTime))
+	ctx, cancel := context.WithTimeoutCause(ctx, s.attemptTime, fmt.Errorf("no answer within %s", s.attemptTime))
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, bytes.NewReader(body))
 	if err != nil {

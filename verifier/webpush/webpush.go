@@ -80,7 +80,9 @@ type Service struct {
 	random  io.Reader
 	log     *slog.Logger
 	observe func(push.Outcome, time.Duration)
-	first   time.Duration // pause before the second attempt
+	// Of one message: the pause before its second attempt, and the longest that an
+	// attempt, and all of them, take.
+	first, attemptTime, budget time.Duration
 
 	keyMu sync.Mutex
 	key   *vapid
@@ -104,7 +106,8 @@ func New(c Config) (*Service, error) {
 		return nil, fmt.Errorf("web_push: %w", err)
 	}
 	s := &Service{
-		store: c.Store, keys: c.Keys, now: c.Now, random: c.Random, log: c.Log, observe: c.Observe, first: firstPause,
+		store: c.Store, keys: c.Keys, now: c.Now, random: c.Random, log: c.Log, observe: c.Observe,
+		first: firstPause, attemptTime: attemptTime, budget: budget,
 		bounds:  boundsOf(c.Settings),
 		subject: c.Settings.Subject,
 		client: &http.Client{
@@ -200,7 +203,7 @@ func (s *Service) send(ctx context.Context, phoneID string, k kind) (push.Outcom
 			return result{push.Failed, errors.New("the verifier stops")}, nil
 		}
 		defer s.flying.Done()
-		ctx, cancel := context.WithTimeoutCause(s.base, budget, fmt.Errorf("no answer within %s in all", budget))
+		ctx, cancel := context.WithTimeoutCause(s.base, s.budget, fmt.Errorf("no answer within %s in all", s.budget))
 		defer cancel()
 		began := s.now()
 		outcome, err := s.deliver(ctx, phoneID, k)
