@@ -21,6 +21,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/internal/version"
 	"github.com/sallyport-mfa/sallyport/verifier/control"
 	"github.com/sallyport-mfa/sallyport/verifier/datadir"
+	"github.com/sallyport-mfa/sallyport/verifier/mail"
 	"github.com/sallyport-mfa/sallyport/verifier/metrics"
 	"github.com/sallyport-mfa/sallyport/verifier/store"
 	"github.com/sallyport-mfa/sallyport/verifier/stream"
@@ -40,6 +41,7 @@ type operations struct {
 	metrics *metrics.Metrics
 	store   store.Store      // measured
 	webPush *webpush.Service // nil: off
+	mail    *mail.Service    // nil: off
 	started time.Time
 	log     *slog.Logger
 }
@@ -60,6 +62,12 @@ func newOperations(data *datadir.Data, log *slog.Logger) (*operations, error) {
 			Store: o.store, Keys: data.Keys, Settings: data.Config.WebPush, Base: data.Config.Base(),
 			Now: time.Now, Random: rand.Reader, Log: log, Observe: o.metrics.WebPush,
 		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if data.Config.Mail.On() {
+		o.mail, err = mail.New(data.Config.Mail, o.store, data.Keys, data.Config.Base(), time.Now, rand.Reader, log)
 	}
 	return o, err
 }

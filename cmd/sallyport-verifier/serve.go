@@ -108,8 +108,12 @@ func serve(ctx context.Context, logTo io.Writer, dir, file string) (err error) {
 	tasks.Go(func() { emptyTrash(background, data, ops.keeper, log) })
 	tasks.Go(func() { watchdog(background, srv, log) })
 	tasks.Go(func() { srv.Trust().Run(background) })
+	tasks.Go(func() { srv.Enrollment().Run(background) })
+	if ops.mail != nil {
+		tasks.Go(func() { ops.mail.Run(background) })
+	}
 	log.Info("serving", "url", data.Config.Base().String(), "listen", listener.Addr().String(), "version", version.String(),
-		"certificate_until", data.Certs.Expires(), "telephony", data.Telephony != nil)
+		"certificate_until", data.Certs.Expires(), "telephony", data.Telephony != nil, "mail", ops.mail != nil)
 	notify(log, daemon.SdNotifyReady)
 	err = srv.Serve(ctx, listener)
 	notify(log, daemon.SdNotifyStopping)
@@ -132,6 +136,9 @@ func assemble(data *datadir.Data, ops *operations, log *slog.Logger) (login.API,
 	if data.Telephony != nil { // a nil *Provider in the interface would not be nil
 		config.Telephony = data.Telephony
 	}
+	if ops.mail != nil {
+		config.Notices, data.Directory.Notices = ops.mail, ops.mail
+	}
 	service, err := login.New(config)
 	if err != nil {
 		return nil, nil, fmt.Errorf("start the login service: %w", err)
@@ -141,7 +148,7 @@ func assemble(data *datadir.Data, ops *operations, log *slog.Logger) (login.API,
 	}
 	return service, server.New(server.Config{
 		Base: data.Config.Base(), Store: ops.store, Keys: data.Keys, Login: service, Hub: hub, Directory: data.Directory,
-		Telephony: data.Telephony, WebPush: ops.webPush, Certs: data.Certs, CAPEM: data.CAPEM, Logo: data.Logo, Partners: data.Config.App.Partners, Rates: rates(data.Config.RateLimits),
+		Telephony: data.Telephony, WebPush: ops.webPush, Mail: ops.mail, Certs: data.Certs, CAPEM: data.CAPEM, Logo: data.Logo, Partners: data.Config.App.Partners, Rates: rates(data.Config.RateLimits),
 		Checks: ops.checks, Observe: ops.metrics.Observe, Now: time.Now, Log: log,
 	}), nil
 }

@@ -140,35 +140,6 @@ func (s *admin) userMove(use, short, path, done string) *cobra.Command {
 	}
 }
 
-func (s *admin) userEnroll() *cobra.Command {
-	var email string
-	var valid span
-	c := &cobra.Command{
-		Use: "enroll NAME", Short: "Make a one-time code by which a person's device becomes an authenticator", Args: args("NAME"),
-		Long: `Make a one-time code by which a person's device becomes an authenticator. Who is not
-a user yet becomes one. The verifier sends no mail: hand the code to its person only.`,
-		RunE: func(c *cobra.Command, args []string) error {
-			params := url.Values{"username": {args[0]}}
-			set(params, map[string]string{"email": email})
-			if valid != 0 {
-				params.Set("valid_secs", valid.seconds())
-			}
-			var code string
-			if err := s.call(c.Context(), fmt.Sprintf("enroll %q", args[0]), http.MethodPost, usersPath+"/enroll", params, &code); err != nil {
-				return err
-			}
-			if s.json {
-				return s.JSON(code)
-			}
-			s.Printf("%s\n", code)
-			return nil
-		},
-	}
-	c.Flags().StringVar(&email, "email", "", "mail address of a new user")
-	spanFlag(c, &valid, "valid", 0, "how long the code lives, such as 24h (default 1d)")
-	return c
-}
-
 func (s *admin) phoneSendSMS() *cobra.Command {
 	kinds := []string{"activation", "installation", "passcodes"}
 	return &cobra.Command{

@@ -73,6 +73,8 @@ const (
 	CodePushKeys           = 40372
 	CodePushUnsubscribed   = 40373
 	CodePushTooOften       = 40374
+	CodeMailOff            = 40375
+	CodeMayNotEnroll       = 40376 // the user is disabled, locked out or in the trash
 	CodeNotFound           = 40401
 	CodeMethodNotAllowed   = 40501
 	CodeCacheExists        = 40901 // a device cache in that place
@@ -121,6 +123,8 @@ var messages = map[int]string{
 	CodeOfflineOff:         "Offline codes are switched off",
 	CodeOfflineLogin:       "No fresh login of this host",
 	CodePushOff:            "Web Push is switched off",
+	CodeMailOff:            "Mail is not set up",
+	CodeMayNotEnroll:       "User cannot enrol",
 	CodePushEndpoint:       "Push service is not allowed",
 	CodePushKeys:           "Keys of the push subscription are not valid",
 	CodePushUnsubscribed:   "Authenticator has no push subscription",

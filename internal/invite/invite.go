@@ -28,6 +28,7 @@ type Kind string
 const (
 	Join     Kind = "sj1" // a host joins
 	Activate Kind = "sa1" // a phone becomes an authenticator
+	Enroll   Kind = "se1" // a person adds factors in a browser
 )
 
 const (

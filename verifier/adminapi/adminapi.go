@@ -14,6 +14,7 @@ import (
 
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
 	"github.com/sallyport-mfa/sallyport/verifier/directory"
+	"github.com/sallyport-mfa/sallyport/verifier/enrollment"
 	"github.com/sallyport-mfa/sallyport/verifier/gate"
 	"github.com/sallyport-mfa/sallyport/verifier/login"
 	"github.com/sallyport-mfa/sallyport/verifier/store"
@@ -28,14 +29,15 @@ const (
 
 // API serves the Admin API.
 type API struct {
-	Gate      *gate.Gate
-	Directory *directory.Directory
-	Login     login.API
-	Store     store.Store
-	Base      *url.URL
-	Telephony bool // calls and SMS are on, so that a number is of use
-	Now       func() time.Time
-	Log       *slog.Logger
+	Gate       *gate.Gate
+	Directory  *directory.Directory
+	Enrollment *enrollment.Service
+	Login      login.API
+	Store      store.Store
+	Base       *url.URL
+	Telephony  bool // calls and SMS are on, so that a number is of use
+	Now        func() time.Time
+	Log        *slog.Logger
 }
 
 // Register adds the routes to mux.
@@ -132,6 +134,9 @@ func (a *API) writeRoutes() map[string]gate.Handler {
 		"DELETE /sallyport/v1/admin/hosts/{host_id}":          a.revokeHost,
 		"DELETE /sallyport/v1/admin/sessions/{session_id}":    a.endSession,
 		"DELETE /sallyport/v1/admin/users/{user_id}/sessions": a.endUserSessions,
+
+		"POST " + enrollmentLinksPath:                                 a.createEnrollmentLink,
+		"DELETE /sallyport/v1/admin/users/{user_id}/enrollment_links": a.deleteEnrollmentLinks,
 	}
 	maps.Copy(routes, a.groupWriteRoutes())
 	maps.Copy(routes, a.deviceWriteRoutes())

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sallyport-mfa/sallyport/verifier/directory"
+	"github.com/sallyport-mfa/sallyport/verifier/enrollment"
 	"github.com/sallyport-mfa/sallyport/verifier/gate"
 	"github.com/sallyport-mfa/sallyport/verifier/store"
 )
@@ -242,6 +243,14 @@ func (a *API) enrollUser(ctx context.Context, r *gate.Request) (gate.Answer, err
 	valid, err := activationSecs(r.Params)
 	if err != nil {
 		return gate.Answer{}, err
+	}
+	if email != "" && a.Enrollment.Mail != nil {
+		_, err := a.Enrollment.NewLink(ctx, actor(r), enrollment.LinkRequest{
+			Invitee: directory.Invitee{Username: username, Email: email, Create: true}, Valid: max(valid, enrollment.MinValid), Send: true,
+		})
+		if err != nil {
+			return gate.Answer{}, err
+		}
 	}
 	e, err := a.Directory.Enroll(ctx, actor(r), directory.EnrollRequest{
 		Username: username, Email: email, Valid: valid, Existing: true,

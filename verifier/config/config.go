@@ -45,6 +45,7 @@ type Config struct {
 	Streams map[string]Stream `toml:"streams"`
 	Metrics Metrics           `toml:"metrics"`
 	WebPush WebPush           `toml:"web_push"`
+	Mail    Mail              `toml:"mail"`
 
 	base *url.URL
 }
@@ -166,6 +167,7 @@ func (c *Config) finish(dir string) error {
 	errs = append(errs, c.Metrics.check()...)
 	errs = append(errs, c.WebPush.check()...)
 	errs = append(errs, c.App.finish(c.base)...)
+	errs = append(errs, c.Mail.finish(dir)...)
 	return errors.Join(append(errs, c.Telephony.check()...)...)
 }
 
@@ -249,6 +251,8 @@ func (c *Config) Files() []NamedFile {
 		{"telephony.secret_file", c.Telephony.SecretFile, true},
 		{"telephony.ca_file", c.Telephony.CAFile, false},
 		{"web_push.ca_file", c.WebPush.CAFile, false},
+		{"mail.password_file", c.Mail.PasswordFile, true},
+		{"mail.ca_file", c.Mail.CAFile, false},
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Streams)) {
 		s := c.Streams[name]

@@ -52,11 +52,13 @@ type Holder struct {
 type Match struct {
 	Factor string // name in the authentication log
 	Device store.AuthDevice
-	Use    func(w store.Writer) (bool, error)
+	// Recovery says that it is a recovery code, of whose use the person is told.
+	Recovery bool
+	Use      func(w store.Writer) (bool, error)
 }
 
 // Passcodes lists the passcode factors in the order in which their matches are tried.
-func Passcodes() []Passcode { return []Passcode{TOTP{}, HOTP{}, Yubico{}, SMS{}, Bypass{}} }
+func Passcodes() []Passcode { return []Passcode{TOTP{}, HOTP{}, Yubico{}, SMS{}, Bypass{}, Recovery{}} }
 
 // Names lists the names under which factors stand in the authentication log.
 func Names() []string {

@@ -5,6 +5,7 @@ package factor
 import (
 	"time"
 
+	"github.com/sallyport-mfa/sallyport/verifier/seal"
 	"github.com/sallyport-mfa/sallyport/verifier/store"
 )
 
@@ -72,6 +73,18 @@ func (f TOTP) ofToken(h Holder, t store.Token, code string, now time.Time) ([]Ma
 		}
 		return false, noteResync(w, h, t, far, now)
 	})}, nil
+}
+
+// FirstCode says at which step a new token of type TOTP6 or TOTP8, which nobody has
+// used yet, gives that code, and how many steps that is ahead of now. Its clock may
+// be off by as much as at a login.
+func FirstCode(keys *seal.Keys, t store.Token, code string, now time.Time) (step, drift int64, ok bool, err error) {
+	if code = Normalise(code); !fits(t, code) {
+		return 0, 0, false, nil
+	}
+	current := Step(t, now)
+	step, ok, err = search(keys, t, code, current-skewSteps, current+skewSteps+1)
+	return step, step - current, ok, err
 }
 
 // learnt is the drift that a step shows, within what it may be.

@@ -14,6 +14,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
 	"github.com/sallyport-mfa/sallyport/verifier/audit"
 	"github.com/sallyport-mfa/sallyport/verifier/factor"
+	"github.com/sallyport-mfa/sallyport/verifier/notice"
 	"github.com/sallyport-mfa/sallyport/verifier/policy"
 	"github.com/sallyport-mfa/sallyport/verifier/store"
 )
@@ -279,6 +280,9 @@ func (s *Service) passcode(ctx context.Context, a attempt) (duoapi.Auth, error) 
 			e.Factor, e.AuthDevice = m.Factor, m.Device
 			won, err = w.ForgiveAttempts(a.user.ID, now)
 		}
+		if won && err == nil && m.Recovery {
+			err = s.tellRecovery(w, a)
+		}
 		if err != nil {
 			return err
 		}
@@ -331,6 +335,18 @@ func allowed(reason string) verdict {
 		result: duoapi.ResultAllow, status: "allow", message: msgAllow, logResult: audit.Success, reason: reason,
 		state: store.TxApproved,
 	}
+}
+
+// tellRecovery tells the person that somebody logged in with a recovery code.
+func (s *Service) tellRecovery(w store.Writer, a attempt) error {
+	left, err := w.RecoveryCodesLeft(a.user.ID)
+	if err != nil {
+		return fmt.Errorf("count recovery codes: %w", err)
+	}
+	return notice.Tell(s.Notices, w, a.user.ID, notice.RecoveryCodeUsed, map[string]string{
+		notice.Left: strconv.Itoa(left), notice.Application: a.client.Integration.Name, notice.Host: a.event.AccessDevice.Hostname,
+		notice.Address: a.event.AccessDevice.IP,
+	})
 }
 
 func useFirst(w store.Writer, matches []factor.Match) (factor.Match, bool, error) {

@@ -195,6 +195,13 @@ var causes = map[int]func(*site) error{
 		p.context += " "
 		return p.answer(s, login.Approve, p.code)
 	},
+	duoapi.CodeMailOff: func(s *site) error {
+		return s.call(s.admin, "POST", "/sallyport/v1/admin/enrollment_links", params{"username": "a", "create": "1", "send": "1"}, nil)
+	},
+	duoapi.CodeMayNotEnroll: func(s *site) error {
+		s.must(s.call(s.admin, "POST", "/admin/v1/users", params{"username": "a", "status": "disabled"}, nil))
+		return s.call(s.admin, "POST", "/sallyport/v1/admin/enrollment_links", params{"username": "a"}, nil)
+	},
 	duoapi.CodePushOff: func(s *site) error { return s.subscribes(subscription()) },
 	duoapi.CodePushEndpoint: func(s *site) error {
 		bad := subscription()

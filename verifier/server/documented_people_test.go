@@ -17,6 +17,17 @@ func init() {
 	wildcard("desktoptoken_id", (*site).newDesktopToken)
 	wildcard("registration_id", always("no-such-token"))
 
+	noMail := flag() // the sites have no mail
+	noMail.good = always("0")
+	document("POST /sallyport/v1/admin/enrollment_links",
+		required("username", made(func(s *site) string {
+			name := unique("user")
+			s.user(name)
+			return name
+		})),
+		optional("email", made(func(*site) string { return unique("user") + "@example.org" })),
+		optional("valid_secs", number(3600)), optional("send", noMail), optional("create", flag()))
+	document("DELETE /sallyport/v1/admin/users/{user_id}/enrollment_links")
 	document("POST /admin/v1/users/bulk_create",
 		required("users", made(func(*site) string { return fmt.Sprintf(`[{"username":%q}]`, unique("user")) })))
 	document("POST /admin/v1/users/bulk_send_to_trash", required("user_id_list", made(func(s *site) string { return fmt.Sprintf("[%q]", s.user(unique("user"))) })))

@@ -460,7 +460,7 @@ func (p *probe) may(a answer, param parameter) {
 }
 
 // otherRefusals are codes that tell a parameter's fault by themselves.
-var otherRefusals = []int{}
+var otherRefusals = []int{duoapi.CodeMailOff}
 
 func names(detail string, param parameter) bool {
 	return slices.ContainsFunc(append(param.kind.called, param.name), func(name string) bool { return strings.Contains(detail, name) })

@@ -27,8 +27,10 @@ import (
 	"github.com/sallyport-mfa/sallyport/verifier/certs"
 	"github.com/sallyport-mfa/sallyport/verifier/deviceapi"
 	"github.com/sallyport-mfa/sallyport/verifier/directory"
+	"github.com/sallyport-mfa/sallyport/verifier/enrollment"
 	"github.com/sallyport-mfa/sallyport/verifier/gate"
 	"github.com/sallyport-mfa/sallyport/verifier/login"
+	"github.com/sallyport-mfa/sallyport/verifier/mail"
 	"github.com/sallyport-mfa/sallyport/verifier/offline"
 	"github.com/sallyport-mfa/sallyport/verifier/pages"
 	"github.com/sallyport-mfa/sallyport/verifier/passport"
@@ -66,6 +68,7 @@ type Config struct {
 	Directory *directory.Directory
 	Telephony *telephony.Provider
 	WebPush   *webpush.Service // nil: off
+	Mail      *mail.Service    // nil: off
 	Certs     *certs.Source
 	CAPEM     string
 	Logo      []byte
@@ -86,6 +89,7 @@ type Server struct {
 	gate   *gate.Gate
 	routes []string
 	trust  *trust.Service
+	enroll *enrollment.Service
 	pages  *pages.Pages
 }
 
@@ -104,8 +108,12 @@ func New(c Config) *Server {
 	s := &Server{config: c, mux: http.NewServeMux(), gate: g, trust: trust.New(trust.Config{
 		Store: c.Store, Base: c.Base, Now: c.Now, After: time.After, Random: rand.Reader, Log: c.Log,
 	})}
+	s.enroll = &enrollment.Service{Store: c.Store, Directory: c.Directory, Log: c.Log}
+	if c.Mail != nil { // a nil *Service in the interface would not be nil
+		s.enroll.Mail = c.Mail
+	}
 	(&authapi.API{Gate: g, Login: c.Login, Directory: c.Directory, Logo: c.Logo, Now: c.Now}).Register(s)
-	(&adminapi.API{Gate: g, Directory: c.Directory, Login: c.Login, Store: c.Store, Base: c.Base, Telephony: c.Telephony != nil, Now: c.Now, Log: c.Log}).Register(s)
+	(&adminapi.API{Gate: g, Directory: c.Directory, Enrollment: s.enroll, Login: c.Login, Store: c.Store, Base: c.Base, Telephony: c.Telephony != nil, Now: c.Now, Log: c.Log}).Register(s)
 	(&deviceapi.API{Gate: g, Trust: s.trust}).Register(s)
 	(&agent.API{
 		Gate: g, Login: c.Login, Passport: &passport.Service{Store: c.Store, Policy: c.Login, Now: c.Now, Random: rand.Reader, Log: c.Log},
@@ -123,6 +131,9 @@ func New(c Config) *Server {
 
 // Trust is the service that looks after device caches; its Run is for the caller.
 func (s *Server) Trust() *trust.Service { return s.trust }
+
+// Enrollment is the service that people enrol with; its Run is for the caller.
+func (s *Server) Enrollment() *enrollment.Service { return s.enroll }
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {

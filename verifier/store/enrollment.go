@@ -40,7 +40,12 @@ type EnrollSession struct {
 type EnrollReader interface {
 	// OpenEnrollLink is the link of a user that can be used; else ErrNotFound.
 	OpenEnrollLink(userID string, now time.Time) (EnrollLink, error)
-	// OverdueEnrollSessions lists up to limit sessions that expired without having ended.
+	// EnrollByHash finds a session by the hash of its token, also one that is over.
+	EnrollByHash(hash []byte) (EnrollSession, error)
+	// LiveEnrollSessions lists a user's sessions that have not ended.
+	LiveEnrollSessions(userID string) ([]EnrollSession, error)
+	// OverdueEnrollSessions lists up to limit sessions that have not ended, but expired,
+	// or whose user may not enrol any more.
 	OverdueEnrollSessions(now time.Time, limit int) ([]EnrollSession, error)
 }
 

@@ -77,6 +77,11 @@ func scanEnroll(s scanner) (store.EnrollSession, error) {
 	return e, err
 }
 
+// EnrollByHash implements store.EnrollReader.
+func (t *Tx) EnrollByHash(hash []byte) (store.EnrollSession, error) {
+	return one(t, "enrolment", scanEnroll, `SELECT `+enrollColumns+` FROM enroll_sessions WHERE hash = $1`, blob(hash))
+}
+
 // BeginEnroll implements store.EnrollWriter.
 func (t *Tx) BeginEnroll(linkHash []byte, s store.EnrollSession, now time.Time) (store.EnrollSession, bool, error) {
 	used, err := list(t, "enrolment links", scanEnrollLink, `UPDATE enroll_links SET used_at = $2
@@ -122,5 +127,13 @@ func (t *Tx) EndEnroll(id string, now time.Time) (bool, error) {
 // OverdueEnrollSessions implements store.EnrollReader.
 func (t *Tx) OverdueEnrollSessions(now time.Time, limit int) ([]store.EnrollSession, error) {
 	return list(t, "enrolments", scanEnroll, `SELECT `+enrollColumns+` FROM enroll_sessions
-		WHERE ended_at = 0 AND expires <= $1 ORDER BY expires, id LIMIT $2`, micros(now), limit)
+		WHERE ended_at = 0 AND (expires <= $1 OR NOT EXISTS
+			(SELECT 1 FROM users WHERE id = enroll_sessions.user_id AND status IN ('active', 'bypass')))
+		ORDER BY expires, id LIMIT $2`, micros(now), limit)
+}
+
+// LiveEnrollSessions implements store.EnrollReader.
+func (t *Tx) LiveEnrollSessions(userID string) ([]store.EnrollSession, error) {
+	return list(t, "enrolments", scanEnroll, `SELECT `+enrollColumns+` FROM enroll_sessions
+		WHERE user_id = $1 AND ended_at = 0 ORDER BY created, id`, userID)
 }

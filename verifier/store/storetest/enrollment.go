@@ -113,11 +113,6 @@ func testEnrollSessions(t *testing.T, s store.Store) {
 	equal(t, "changed", held(), want)
 	equal(t, "after its time", decide(t, s, hold("a", now.Add(30*time.Minute))), false)
 
-	update(t, s, func(w store.Writer) error { return w.SetUserStatus("DU1", store.Disabled, "", now) })
-	equal(t, "of a disabled user", decide(t, s, hold("a", now)), false)
-	update(t, s, func(w store.Writer) error { return w.SetUserStatus("DU1", store.Bypass, "", now) })
-	equal(t, "of a user in bypass", decide(t, s, hold("a", now)), true)
-
 	overdue := func(at time.Time) (n int) {
 		view(t, s, func(r store.Reader) error {
 			list, err := r.OverdueEnrollSessions(at, 10)
@@ -126,8 +121,21 @@ func testEnrollSessions(t *testing.T, s store.Store) {
 		})
 		return n
 	}
+	update(t, s, func(w store.Writer) error { return w.SetUserStatus("DU1", store.Disabled, "", now) })
+	equal(t, "of a disabled user", decide(t, s, hold("a", now)), false)
+	equal(t, "overdue, of a disabled user", overdue(now), 1)
+	update(t, s, func(w store.Writer) error { return w.SetUserStatus("DU1", store.Bypass, "", now) })
+	equal(t, "of a user in bypass", decide(t, s, hold("a", now)), true)
+
 	equal(t, "overdue", overdue(now), 0)
 	equal(t, "overdue later", overdue(now.Add(time.Hour)), 1)
+	view(t, s, func(r store.Reader) error {
+		live, err := r.LiveEnrollSessions("DU1")
+		equal(t, "live", live, []store.EnrollSession{want})
+		byHash, err2 := r.EnrollByHash(want.Hash)
+		equal(t, "by hash", byHash, want)
+		return errors.Join(err, err2)
+	})
 	end := func(w store.Writer) (bool, error) { return w.EndEnroll("a", now) }
 	equal(t, "ended", decide(t, s, end), true)
 	equal(t, "ended twice", decide(t, s, end), false)
