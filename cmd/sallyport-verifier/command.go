@@ -35,7 +35,7 @@ func newCommand(term *cli.Terminal) *cobra.Command {
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &cli.UsageError{Err: err} })
 	root.AddCommand(initCommand(term), serveCommand(term), checkCommand(term), recoverCommand(term),
-		backupCommand(term), restoreCommand(term), statusCommand(term), rotateCommand(term))
+		backupCommand(term), restoreCommand(term), statusCommand(term), rotateCommand(term), mailTestCommand(term))
 	return root
 }
 
