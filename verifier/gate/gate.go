@@ -45,9 +45,11 @@ const (
 const UndatedPrefix = "/rest/v1/"
 
 // LongPoll is the time that a handler may take where it waits for a person, and
-// Quick where it does not. After it the connection's write deadline has passed.
+// Quick where it does not. After it the connection's write deadline has passed; the
+// handler gives up after three quarters of it. Those of LongPoll are more than the
+// longest time that a person has to answer, which is 10 minutes.
 const (
-	LongPoll = 150 * time.Second
+	LongPoll = 15 * time.Minute
 	Quick    = 30 * time.Second
 )
 

@@ -23,13 +23,13 @@ import (
 const maxPushInfo = 32
 
 // context is what an authenticator shows of the attempt.
-func (a *attempt) context(txID string, now time.Time) ([]byte, error) {
+func (a *attempt) context(txID string, created, expires time.Time) ([]byte, error) {
 	r := a.request
 	b, err := json.Marshal(agentapi.Context{
 		Version: 1, TxID: txID, Username: a.user.Username, DisplayUsername: audit.Printable(r.DisplayUsername),
 		Type: audit.Printable(r.Type), Application: audit.Printable(a.client.Integration.Name),
 		Hostname: audit.Printable(r.Hostname), IPAddr: audit.Printable(r.IPAddr), PushInfo: pushInfo(r.PushInfo),
-		Created: now.Unix(), Expires: now.Add(a.approvalTime()).Unix(),
+		Created: created.Unix(), Expires: expires.Unix(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode the context of a push: %w", err)
@@ -156,8 +156,10 @@ func (s *Service) pending(a attempt, status, message string) (store.Transaction,
 // push sends a request to an authenticator.
 func (s *Service) push(ctx context.Context, a attempt) (duoapi.Auth, error) {
 	refusedID := a.event.TxID
+	var offer store.Transaction
 	if a.request.TxID != "" {
-		if err := s.checkOffer(ctx, a); err != nil {
+		var err error
+		if offer, err = s.offered(ctx, a); err != nil {
 			return duoapi.Auth{}, err
 		}
 		a.event.TxID = a.request.TxID
@@ -168,7 +170,10 @@ func (s *Service) push(ctx context.Context, a attempt) (duoapi.Auth, error) {
 	if err != nil {
 		return duoapi.Auth{}, err
 	}
-	if tx.Context, err = a.context(tx.TxID, tx.Created); err != nil {
+	if end := offer.Created.Add(maxApproval); a.request.TxID != "" && end.Before(tx.Expires) { // digits live no longer
+		tx.Expires = end
+	}
+	if tx.Context, err = a.context(tx.TxID, tx.Created, tx.Expires); err != nil {
 		return duoapi.Auth{}, err
 	}
 	start := func(w store.Writer) (bool, error) { return true, w.AddTransaction(tx) }
@@ -194,21 +199,21 @@ func (s *Service) push(ctx context.Context, a attempt) (duoapi.Auth, error) {
 	return s.finish(ctx, a, tx)
 }
 
-// checkOffer tells a client that names a transaction which is not this user's
-// and integration's offer. StartTransaction decides.
-func (s *Service) checkOffer(ctx context.Context, a attempt) error {
+// offered is the transaction whose digits preauth showed. A client that names one
+// which is not this user's and integration's is told. StartTransaction decides.
+func (s *Service) offered(ctx context.Context, a attempt) (store.Transaction, error) {
 	var tx store.Transaction
 	err := s.Store.View(ctx, func(r store.Reader) (err error) {
 		tx, err = r.Transaction(a.request.TxID)
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) || err == nil && (tx.UserID != a.user.ID || tx.IntegrationKey != a.client.Integration.Key) {
-		return duoapi.NewError(duoapi.CodeInvalidParameter, "txid: not offered to this user here")
+		return tx, duoapi.NewError(duoapi.CodeInvalidParameter, "txid: not offered to this user here")
 	}
 	if err != nil {
-		return fmt.Errorf("auth: %w", err)
+		return tx, fmt.Errorf("auth: %w", err)
 	}
-	return nil
+	return tx, nil
 }
 
 // finish answers for a transaction that waits: at once if asynchronous, else at its end.

@@ -28,7 +28,8 @@ const (
 	pushWindow = time.Hour
 	// maxPushDelay is the longest wait between two prompts.
 	maxPushDelay = 10 * time.Minute
-	// minApproval and maxApproval bound Settings.PushTimeout.
+	// minApproval and maxApproval bound Settings.PushTimeout. From when they are made
+	// to their end digits never live longer than maxApproval (NIST SP 800-63B-4, 3.1.3.2).
 	minApproval = 10 * time.Second
 	maxApproval = 10 * time.Minute
 	// freeFailures is how many failures in a row never make anyone wait.

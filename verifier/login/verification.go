@@ -59,7 +59,7 @@ func (s *Service) VerificationPush(ctx context.Context, c Client, userID, phoneI
 		return "", "", err
 	}
 	tx.CodeHash = factor.HashPush(s.Keys, txID, digits)
-	if tx.Context, err = a.context(txID, tx.Created); err != nil {
+	if tx.Context, err = a.context(txID, tx.Created, tx.Expires); err != nil {
 		return "", "", err
 	}
 	// No policy of an application is asked: nobody logs in. The budget is.

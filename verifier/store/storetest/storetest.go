@@ -64,6 +64,8 @@ func Run(t *testing.T, open Open) {
 		{"CreditRaces", testCreditRaces},
 		{"TelephonyLog", testTelephonyLog},
 		{"PushBudget", testPushBudget},
+		{"PushPauses", testPushPauses},
+		{"PushAlarm", testPushAlarm},
 		{"Activation", testActivation},
 		{"ActivationOfAnothersPhone", testActivationOfAnothersPhone},
 		{"FraudOutlastsFailures", testFraudOutlastsFailures},
