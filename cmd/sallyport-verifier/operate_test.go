@@ -122,7 +122,7 @@ func TestOperations(t *testing.T) {
 		`sallyport_verifier_request_duration_seconds_count{code="200",route="POST /auth/v2/auth"}`,
 		`sallyport_verifier_store_duration_seconds_count{operation="update"}`, `sallyport_verifier_ready{check="store"} 1`,
 		"sallyport_verifier_certificate_expiry_time_seconds", "sallyport_verifier_waiting 0", "sallyport_verifier_keys 1",
-		`sallyport_verifier_store_errors_total{operation="update"} 0`,
+		`sallyport_verifier_store_errors_total{operation="update"} 0`, `sallyport_verifier_alarms_total{action="push_fatigue"} 0`,
 	} {
 		if code != http.StatusOK || !strings.Contains(text, want) {
 			t.Errorf("metrics have no %s", want)

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/sallyport-mfa/sallyport/verifier/audit"
 	"github.com/sallyport-mfa/sallyport/verifier/push"
 	"github.com/sallyport-mfa/sallyport/verifier/store"
 )
@@ -27,6 +28,7 @@ var buckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1
 type Metrics struct {
 	registry        *prometheus.Registry
 	authentications *prometheus.CounterVec
+	alarms          *prometheus.CounterVec
 	requests        *prometheus.HistogramVec
 	store           *prometheus.HistogramVec
 	storeErrors     *prometheus.CounterVec
@@ -41,6 +43,8 @@ func New(report func() Report) *Metrics {
 		registry: prometheus.NewRegistry(),
 		authentications: prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("authentications_total"),
 			Help: "Authentications in the log, by the words of the log."}, []string{"result", "reason", "factor"}),
+		alarms: prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("alarms_total"),
+			Help: "What the verifier itself wrote to the administrator log, by action."}, []string{"action"}),
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name("request_duration_seconds"),
 			Help: "Requests by route; some wait for a person.", Buckets: buckets}, []string{"route", "code"}),
 		store: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name("store_duration_seconds"),
@@ -60,7 +64,11 @@ func New(report func() Report) *Metrics {
 	for _, operation := range []string{"view", "update"} {
 		m.storeErrors.WithLabelValues(operation) // a counter that is there from the start shows its first step
 	}
-	m.registry.MustRegister(m.authentications, m.requests, m.store, m.storeErrors, m.waiting, m.pushes, m.pushOutcomes, collector{report})
+	for _, action := range []string{audit.UserLockout, audit.UserFraudReport, audit.PushFatigue} {
+		m.alarms.WithLabelValues(action)
+	}
+	m.registry.MustRegister(m.authentications, m.alarms, m.requests, m.store, m.storeErrors, m.waiting, m.pushes, m.pushOutcomes,
+		collector{report})
 	return m
 }
 
@@ -116,6 +124,9 @@ func (w *watched) Update(ctx context.Context, f func(store.Writer) error) error 
 	for _, e := range last.events {
 		w.m.authentications.WithLabelValues(e.Result, e.Reason, e.Factor).Inc()
 	}
+	for _, action := range last.alarms {
+		w.m.alarms.WithLabelValues(action).Inc()
+	}
 	if last.logged {
 		w.written()
 	}
@@ -133,6 +144,7 @@ func (w *watched) measure(operation string, began time.Time, err error) {
 type counting struct {
 	store.Writer
 	events []store.Event
+	alarms []string // actions of the verifier itself
 	logged bool
 }
 
@@ -147,8 +159,11 @@ func (c *counting) AddEvent(e store.Event) error {
 
 // AddAdminEvent implements store.Writer.
 func (c *counting) AddAdminEvent(e store.AdminEvent) error {
-	c.logged = true
-	return c.Writer.AddAdminEvent(e)
+	err := c.Writer.AddAdminEvent(e)
+	if c.logged = true; err == nil && e.Username == audit.SystemName {
+		c.alarms = append(c.alarms, e.Action)
+	}
+	return err
 }
 
 // AddTelephonyEntry implements store.Writer.
