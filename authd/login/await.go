@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sallyport-mfa/sallyport/authd/upstream"
@@ -39,13 +40,16 @@ func (a *asking) freshPreauth(ctx context.Context) *verdict {
 func (a *asking) await(ctx context.Context, c choice) (*verdict, *choice) {
 	params := a.params(c)
 	params.Set("async", "1")
-	life := a.cfg.Timeouts.Approval
+	life, setting := a.cfg.Timeouts.Approval, "approval_timeout"
 	digits := ""
 	if c.factor == duoapi.FactorPush && a.pre.VerificationCode != "" && a.pre.TxID != "" {
 		digits = printable(a.pre.VerificationCode, 16)
 		params.Set("txid", a.pre.TxID)
-		if rest := time.Duration(a.pre.Expiration)*time.Second - a.Now().Sub(a.preAt); a.pre.Expiration > 0 && rest < life {
-			life = rest
+		if theirs := time.Duration(a.pre.Expiration) * time.Second; theirs > 0 {
+			if theirs < life {
+				setting = "push_timeout" // of the verifier
+			}
+			life = min(life, theirs-a.Now().Sub(a.preAt))
 		}
 	}
 	a.preAt = time.Time{} // its code is used
@@ -58,13 +62,52 @@ func (a *asking) await(ctx context.Context, c choice) (*verdict, *choice) {
 		return a.judge(res, "approved", textRequestNotSent()), nil
 	}
 	a.txid = res.TxID
-	w := a.watch(ctx, res.TxID, life)
+	w := a.watch(ctx, res.TxID, life, setting)
 	defer w.stop()
-	if digits != "" {
+	if v := a.firstWord(ctx, w); v != nil {
+		return v, nil
+	}
+	switch {
+	case w.over() && (digits != "" || unreached(w.final.auth.Status)):
+		return a.judgeEnd(ctx, w), nil
+	case digits != "":
 		return a.verified(ctx, c, w, digits)
 	}
 	return a.conclude(ctx, c, w), nil
 }
+
+// firstWordTime is how long a person waits at most for what the verifier first says
+// of a transaction, which it does at once.
+const firstWordTime = time.Second
+
+// firstWord waits until it is known whether the request is on its way: nobody is to
+// read digits for a device that cannot be reached.
+func (a *asking) firstWord(ctx context.Context, w *watcher) *verdict {
+	err := a.machine(ctx, w.setting, firstWordTime+time.Second, func(ctx context.Context) error {
+		timer := time.NewTimer(firstWordTime)
+		defer timer.Stop()
+		select {
+		case <-w.known:
+			return nil
+		case <-w.done:
+			return nil
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	})
+	if err == nil {
+		return nil
+	}
+	w.stop()
+	a.cancel(ctx)
+	v := a.failed(err)
+	return &v
+}
+
+// unreached says that by this status the request reached no device.
+func unreached(status string) bool { return status == "push_failed" || status == "call_failed" }
 
 // result is how a transaction ended. late says that it did not within its life.
 type result struct {
@@ -82,11 +125,13 @@ func (r result) decides() bool {
 // over, or stop is called. An answer of the verifier that comes after the life
 // of the transaction is never seen: the watcher has then stopped to look.
 type watcher struct {
-	ends  time.Time
-	done  chan struct{} // closed when final holds
-	final result
-	news  chan string // states on the way, for people; the latest only
-	stop  context.CancelFunc
+	ends    time.Time
+	setting string        // that ends it then
+	known   chan struct{} // closed when the verifier has first said how it stands
+	done    chan struct{} // closed when final holds
+	final   result
+	news    chan string // states on the way, for people; the latest only
+	stop    context.CancelFunc
 }
 
 // over says that final holds.
@@ -99,12 +144,14 @@ func (w *watcher) over() bool {
 	}
 }
 
-func (a *asking) watch(ctx context.Context, txid string, life time.Duration) *watcher {
-	ctx, cancel := a.withDeadline(ctx, "approval_timeout", life)
-	w := &watcher{ends: a.Now().Add(life), done: make(chan struct{}), news: make(chan string, 1), stop: cancel}
+func (a *asking) watch(ctx context.Context, txid string, life time.Duration, setting string) *watcher {
+	ctx, cancel := a.withDeadline(ctx, setting, life)
+	w := &watcher{
+		ends: a.Now().Add(life), setting: setting, known: make(chan struct{}), done: make(chan struct{}), news: make(chan string, 1), stop: cancel,
+	}
 	go func() {
 		defer close(w.done)
-		w.final = a.poll(ctx, txid, w.news)
+		w.final = a.poll(ctx, txid, w.news, sync.OnceFunc(func() { close(w.known) }))
 	}()
 	return w
 }
@@ -114,8 +161,9 @@ func (a *asking) watch(ctx context.Context, txid string, life time.Duration) *wa
 const pollPause = 300 * time.Millisecond
 
 // poll asks for the state of a transaction until it is final. A verifier that
-// restarts meanwhile is asked again for as long as request_timeout.
-func (a *asking) poll(ctx context.Context, txid string, news chan<- string) result {
+// restarts meanwhile is asked again for as long as request_timeout. It calls known
+// with each state that is not final.
+func (a *asking) poll(ctx context.Context, txid string, news chan<- string, known func()) result {
 	var away time.Time // since when no answer came
 	lastState := ""
 	refusals := 0
@@ -131,6 +179,7 @@ func (a *asking) poll(ctx context.Context, txid string, news chan<- string) resu
 			return result{auth: res}
 		case err == nil:
 			away, refusals = time.Time{}, 0
+			known()
 			if state := printable(res.StatusMsg, 200); state != lastState {
 				lastState = state
 				latest(news, state)
@@ -188,7 +237,7 @@ func (a *asking) conclude(ctx context.Context, c choice, w *watcher) *verdict {
 	if a.req.Flags&pamSilent == 0 {
 		_ = a.conv.Show(frames.StyleInfo, textStarted(c)) // a peer that is gone shows at the next frame
 	}
-	err := a.machine(ctx, "approval_timeout", max(w.ends.Sub(a.Now()), 0)+time.Second, func(ctx context.Context) error {
+	err := a.machine(ctx, w.setting, max(w.ends.Sub(a.Now()), 0)+time.Second, func(ctx context.Context) error {
 		for {
 			select {
 			case <-w.done:
@@ -215,7 +264,7 @@ func (a *asking) judgeEnd(ctx context.Context, w *watcher) *verdict {
 	case r.late:
 		a.cancel(ctx)
 		a.attemptFailed(textNobodyAnswered())
-		a.log.Info("request unanswered", "event", "timeout", "setting", "approval_timeout", "txid", a.txid)
+		a.log.Info("request unanswered", "event", "timeout", "setting", w.setting, "txid", a.txid)
 		return nil
 	case r.err != nil:
 		a.cancel(ctx)

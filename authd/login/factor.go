@@ -323,6 +323,10 @@ func (a *asking) judge(res duoapi.Auth, reason, otherwise string) *verdict {
 		return &v
 	}
 	text := orElse(said, otherwise)
+	if unreached(res.Status) { // nobody was asked, so nobody failed
+		a.note = text
+		return nil
+	}
 	if endsLogin(res.Status) {
 		v := deny(res.Status).saying(text)
 		return &v

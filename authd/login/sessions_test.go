@@ -3,7 +3,9 @@
 package login_test
 
 import (
+	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,6 +26,7 @@ func TestSessions(t *testing.T) {
 		answers  func(h *host) []any
 		outcome  frames.Outcome
 		event    map[string]any
+		log      string // that the log must hold
 	}{
 		{
 			name:    "passcode",
@@ -184,6 +187,48 @@ func TestSessions(t *testing.T) {
 			event:   map[string]any{"reason": "passcode"},
 		},
 		{
+			name:    "verified push not delivered then passcode",
+			setup:   func(h *host) { verified(h); undelivered(h) },
+			answers: says("1", "123456"),
+			outcome: frames.OutcomeAllow,
+			event:   map[string]any{"reason": "passcode", "factor": "passcode"},
+		},
+		{
+			name:     "push not delivered costs no attempt",
+			settings: "[services.sshd]\nattempts = 1\nautopush = true\n",
+			setup:    undelivered,
+			answers:  says("push", "phone", "123456"),
+			outcome:  frames.OutcomeAllow,
+		},
+		{
+			name:     "push not delivered and nobody there",
+			settings: "[services.sshd]\nunattended = \"auto\"\n",
+			setup:    undelivered,
+			answers:  says(login.ErrAborted),
+			outcome:  frames.OutcomeDeny,
+			event:    map[string]any{"reason": "unattended"},
+		},
+		{
+			name: "verified push of which nothing is known",
+			setup: func(h *host) {
+				verified(h)
+				h.verifier.Spoil(func(w http.ResponseWriter, r *http.Request) bool {
+					return r.URL.Path == "/auth/v2/auth_status" && verifiertest.Hang(w, r)
+				})
+			},
+			answers: says("1", "123456"),
+			outcome: frames.OutcomeAllow,
+			event:   map[string]any{"reason": "passcode"},
+		},
+		{
+			name:     "verified push expired by the time of the verifier",
+			settings: "[timeouts]\napproval_timeout = \"80s\"\n",
+			setup:    func(h *host) { verified(h); h.verifier.Life = 10 },
+			answers:  says("1", "", "123456"),
+			outcome:  frames.OutcomeAllow,
+			log:      `"event":"timeout","setting":"push_timeout"`,
+		},
+		{
 			name: "not enrolled",
 			setup: func(h *host) {
 				h.verifier.Preauth = duoapi.Preauth{Result: "enroll", EnrollPortalURL: "https://secret.example/x"}
@@ -262,6 +307,9 @@ func TestSessions(t *testing.T) {
 				} else {
 					h.event()
 				}
+				if !strings.Contains(h.log.String(), tc.log) {
+					t.Errorf("no %s in the log:\n%s", tc.log, h.log)
+				}
 				golden(t, p)
 			})
 		})
@@ -277,6 +325,8 @@ func finishNext(h *host, result, status, message string) {
 	go func() { h.verifier.Finish(h.verifier.Started(h.T), result, status, message) }()
 }
 
+func undelivered(h *host) { h.verifier.NoWay = true }
+
 // drain takes note of the transaction that is there.
 func drain(h *host) { h.verifier.Started(h.T) }
 
@@ -288,7 +338,8 @@ func denyThen(h *host, answer string) func() any { return endThen(h, "deny", "de
 func endThen(h *host, result, status, answer string) func() any {
 	return func() any {
 		h.verifier.Finish(h.verifier.Started(h.T), result, status, "Login request "+status+".")
-		synctest.Wait() // authd sees it while the person is still at the prompt
+		time.Sleep(time.Second) // authd sees it while the person is still at the prompt
+		synctest.Wait()
 		return answer
 	}
 }

@@ -48,6 +48,7 @@ type Server struct {
 	Preauth  duoapi.Preauth                                    // Result "" stands for auth
 	Verified bool                                              // preauth hands out verification codes
 	Life     int64                                             // of a verification code, seconds
+	NoWay    bool                                              // pushes and calls cannot be delivered
 	Codes    []string                                          // passcodes, each good once
 	Answer   func(factor string, p url.Values) *duoapi.Auth    // decides before all else; nil: goes on
 	Fault    func(w http.ResponseWriter, r *http.Request) bool // true: it has answered, or not
@@ -61,6 +62,7 @@ type Server struct {
 	calls   []Call
 	cancels []string
 	waiting map[string]chan duoapi.Auth
+	asked   map[string]bool // transactions of which the state was asked
 	created chan string
 	txids   int
 }
@@ -80,7 +82,7 @@ func New(t testing.TB) *Server {
 // start serves on l; nil: on a port of the loopback.
 func start(t testing.TB, l net.Listener) *Server {
 	t.Helper()
-	s := &Server{waiting: map[string]chan duoapi.Auth{}, created: make(chan string, 64), Life: 60}
+	s := &Server{waiting: map[string]chan duoapi.Auth{}, asked: map[string]bool{}, created: make(chan string, 64), Life: 60}
 	s.Preauth.Devices = []duoapi.Device{Phone("DPONE", "iPhone (XXX-XXX-1234)")}
 	s.http = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
 	if l != nil {
@@ -250,17 +252,29 @@ func (s *Server) auth(w http.ResponseWriter, p url.Values) {
 			txid = fmt.Sprintf("tx%d", s.txids)
 		}
 		s.waiting[txid] = make(chan duoapi.Auth, 1)
+		if s.NoWay {
+			s.waiting[txid] <- duoapi.Auth{Result: duoapi.ResultDeny, Status: "push_failed", StatusMsg: undelivered}
+		}
 		s.created <- txid
 		ok(w, duoapi.Auth{TxID: txid})
 	}
 }
 
+// undelivered is what the verifier says of a push that nobody can get.
+const undelivered = "The login request could not be sent to your device. Open Sallyport on it and try again, or choose another way."
+
 func (s *Server) status(w http.ResponseWriter, r *http.Request, txid string) {
 	s.Lock()
 	c := s.waiting[txid]
+	first := !s.asked[txid]
+	s.asked[txid] = true
 	s.Unlock()
 	if c == nil {
 		fail(w, duoapi.NewError(duoapi.CodeInvalidParameter, "txid"))
+		return
+	}
+	if first && len(c) == 0 {
+		ok(w, duoapi.Auth{Result: duoapi.ResultWaiting, Status: "pushed", StatusMsg: "Pushed a login request to your device..."})
 		return
 	}
 	select {
