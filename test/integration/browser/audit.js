@@ -3,7 +3,10 @@
 // What a page in its present state owes to people who see little, use a keyboard or a
 // small screen, as far as a program can tell (WCAG 2.2 AA). The value is a list of
 // complaints.
-(() => {
+(async () => {
+	// Colours that are still on their way to a new value would be judged on the way.
+	const finite = document.getAnimations().filter((a) => a.effect?.getComputedTiming().endTime !== Infinity);
+	await Promise.race([Promise.allSettled(finite.map((a) => a.finished)), new Promise((done) => setTimeout(done, 5000))]);
 	const complaints = [];
 	const complain = (element, text) => complaints.push(`${text}: ${element.outerHTML.slice(0, 120)}`);
 

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -43,9 +45,10 @@ type Browser struct {
 	stop    context.CancelFunc
 	network *Network
 
-	mu     sync.Mutex
-	errors []string
-	once   sync.Once
+	mu      sync.Mutex
+	errors  []string
+	forgive []string
+	once    sync.Once
 }
 
 // Start starts Chromium; it ends with the test at the latest. Errors that its pages
@@ -163,6 +166,9 @@ func (b *Browser) Allow(origin, permission string) {
 func (b *Browser) report(text string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if slices.ContainsFunc(b.forgive, func(part string) bool { return strings.Contains(text, part) }) {
+		return
+	}
 	b.errors = append(b.errors, text)
 }
 
@@ -172,6 +178,13 @@ func (b *Browser) takeErrors() []string {
 	errors := b.errors
 	b.errors = nil
 	return errors
+}
+
+// Forgive takes errors that contain this text as part of the test, from now on.
+func (b *Browser) Forgive(part string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.forgive = append(b.forgive, part)
 }
 
 // Errors returns what pages have reported as errors so far, and forgets it: for a

@@ -41,6 +41,13 @@ func NewNetwork(routes map[string]Dial) (*Network, error) {
 	return n, nil
 }
 
+// Route makes another machine known, by authority.
+func (n *Network) Route(authority string, dial Dial) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.routes[authority] = dial
+}
+
 // Close ends every connection and the proxy.
 func (n *Network) Close() error {
 	n.Cut()
