@@ -84,7 +84,7 @@ func (p *Pages) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	var large *http.MaxBytesError
 	switch {
 	case errors.Is(err, errMisdirected):
-		p.config.Log.Warn("a page was asked for under another name", "host", r.Host, "want", p.host, "peer", r.RemoteAddr)
+		p.logStranger("a page was asked for under another name", "host", r.Host, "want", p.host, "peer", r.RemoteAddr)
 		misdirected(w)
 		return
 	case errors.As(err, &e):
@@ -95,11 +95,18 @@ func (p *Pages) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		e = errOwnFault
 	}
 	if e == ErrOrigin { //nolint:errorlint // a sentinel of this package
-		p.config.Log.Warn("a form came from another site", "path", r.URL.EscapedPath(), "origin", r.Header.Get("Origin"), "peer", r.RemoteAddr)
+		p.logStranger("a form came from another site", "path", r.URL.EscapedPath(), "origin", r.Header.Get("Origin"), "peer", r.RemoteAddr)
 	}
 	if err := p.Render(w, e.Status, "pages/error", e); err != nil {
 		p.config.Log.Error("the page of an error failed", "error", err)
 		http.Error(w, http.StatusText(e.Status), e.Status)
+	}
+}
+
+// logStranger logs what anybody can cause, at most so often.
+func (p *Pages) logStranger(message string, facts ...any) {
+	if p.strangers.mayLog(p.config.Now()) {
+		p.config.Log.Warn(message, facts...)
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"time"
 )
 
 // files is the bundle "pages": what all pages share.
@@ -35,6 +36,7 @@ type Config struct {
 	Partners []string
 	// Help is what the organisation tells people to do when they need help; nil: nothing.
 	Help func(context.Context) (string, error)
+	Now  func() time.Time
 	Log  *slog.Logger
 }
 
@@ -49,6 +51,7 @@ type Pages struct {
 	static    map[string]file
 	hash      string
 	seal      sync.Once
+	strangers strangers
 }
 
 // New makes a Pages. It panics if the files of this package do not fit together,

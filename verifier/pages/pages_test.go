@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 )
 
 const host = "verifier.example:8443"
@@ -21,6 +22,7 @@ func newPages() *Pages {
 	return New(Config{
 		Base:     &url.URL{Scheme: "https", Host: host},
 		Partners: []string{"https://other.example:8443"},
+		Now:      time.Now,
 		Log:      slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 }
@@ -169,7 +171,7 @@ func TestOtherHostsAreRefused(t *testing.T) {
 	if w := ask(mux, "GET", "/", "", func(r *http.Request) { r.Host = "Verifier.Example:8443" }); w.Code != 200 {
 		t.Errorf("in upper case: %d", w.Code)
 	}
-	plain := New(Config{Base: &url.URL{Scheme: "https", Host: "verifier.example"}, Log: p.config.Log})
+	plain := New(Config{Base: &url.URL{Scheme: "https", Host: "verifier.example"}, Now: time.Now, Log: p.config.Log})
 	for name, want := range map[string]int{"verifier.example": 200, "verifier.example:443": 200, "verifier.example:8443": 421} {
 		if w := ask(newMux(plain), "GET", "/", "", func(r *http.Request) { r.Host = name }); w.Code != want {
 			t.Errorf("default port, as %q: %d, want %d", name, w.Code, want)
@@ -324,5 +326,25 @@ func TestOwns(t *testing.T) {
 		if Owns(path) != want {
 			t.Errorf("Owns(%q) is %v", path, !want)
 		}
+	}
+}
+
+func TestStrangersCannotFloodTheLog(t *testing.T) {
+	var lines strings.Builder
+	p := newPages()
+	now := time.Unix(1_800_000_000, 0)
+	p.config.Now = func() time.Time { return now }
+	p.config.Log = slog.New(slog.NewTextHandler(&lines, nil))
+	mux := newMux(p)
+	for range 3 * strangersPerMinute {
+		ask(mux, "GET", "/", "", func(r *http.Request) { r.Host = "evil.example\nforged=line" })
+	}
+	if got := strings.Count(lines.String(), "\n"); got != strangersPerMinute {
+		t.Errorf("%d lines in a minute", got)
+	}
+	now = now.Add(time.Minute)
+	ask(mux, "POST", "/enroll/done", "", header("Origin", "https://evil.example"))
+	if got := strings.Count(lines.String(), "\n"); got != strangersPerMinute+1 {
+		t.Errorf("%d lines after the next minute's first", got)
 	}
 }

@@ -122,7 +122,7 @@ func New(c Config) *Server {
 		Offline: &offline.Service{Store: c.Store, Keys: c.Keys, Now: c.Now},
 		Reports: &report.Service{Store: c.Store, Now: c.Now, Log: c.Log},
 	}).Register(s)
-	s.pages = pages.New(pages.Config{Base: c.Base, Partners: c.Partners, Help: s.help, Log: c.Log})
+	s.pages = pages.New(pages.Config{Base: c.Base, Partners: c.Partners, Help: s.help, Now: c.Now, Log: c.Log})
 	s.pages.Register(s.mux)
 	s.mux.HandleFunc("GET /healthz", s.health)
 	s.mux.HandleFunc("GET /readyz", s.ready)
