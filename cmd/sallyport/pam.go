@@ -394,7 +394,7 @@ func (s *pamSwitch) confirm() *cobra.Command {
 
 func (s *pamSwitch) rollback() *cobra.Command {
 	var after time.Duration
-	var boot bool
+	var boot, ready bool
 	c := &cobra.Command{
 		Use: "rollback [ID]", Short: "Take back the change that waits for its confirmation",
 		Long: `Take back the change that waits for its confirmation. The timer runs this with the
@@ -413,6 +413,12 @@ nothing waits.`,
 			}
 			id := strings.Join(ids, "")
 			ctx := c.Context()
+			if ready {
+				// Signals are heeded by now, see run.
+				if err := pamswitch.SayReady(); err != nil {
+					return err
+				}
+			}
 			if after > 0 {
 				err := h.Store.Wait(ctx, id, after)
 				if errors.Is(err, pamswitch.ErrNothingPending) {
@@ -430,8 +436,11 @@ nothing waits.`,
 	}
 	c.Flags().DurationVar(&after, "after", 0, "wait so long first")
 	c.Flags().BoolVar(&boot, "pending", false, "if there is one; for when the system starts")
-	if err := c.Flags().MarkHidden("after"); err != nil {
-		panic(err) // the flag is defined above
+	c.Flags().BoolVar(&ready, "ready", false, "say on descriptor 3 that it waits")
+	for _, flag := range []string{"after", "ready"} {
+		if err := c.Flags().MarkHidden(flag); err != nil {
+			panic(err) // the flag is defined above
+		}
 	}
 	return c
 }

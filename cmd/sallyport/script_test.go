@@ -179,7 +179,7 @@ func terminateCommand(ts *testscript.TestScript, neg bool, args []string) {
 // tells a hang from a slow machine.
 func untilCommand(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, !neg && len(args) == 2 && args[0] == "gone", "until gone FILE")
-	for range 600 {
+	for range 2400 {
 		if _, err := os.Lstat(ts.MkAbs(args[1])); err != nil {
 			return
 		}

@@ -59,17 +59,49 @@ type ProcessClock struct {
 	Env     []string // nil: this process's
 }
 
-// Set implements Clock.
+// readyTimeout bounds how long the process may take until it waits; a machine that
+// is busy is slow to start one.
+const readyTimeout = time.Minute
+
+// readyFD is the descriptor on which the process says that it waits.
+const readyFD = 3
+
+// Set implements Clock. It returns when the process waits and heeds signals: from then
+// on the change is taken back even if the system tells all programs to end.
 func (c *ProcessClock) Set(_ context.Context, id string, after time.Duration) error {
+	const what = "start the process that would take the change back"
+	ready, inherited, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	defer ready.Close()
 	// Not CommandContext: the process outlives this one and its context.
-	cmd := exec.Command(c.Program, append(append([]string{"pam", "rollback", "--after", after.String()}, c.Args...), id)...) //nolint:noctx // see above
+	cmd := exec.Command(c.Program, append(append([]string{"pam", "rollback", "--ready", "--after", after.String()}, c.Args...), id)...) //nolint:noctx // see above
 	cmd.Env = c.Env
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start the process that would take the change back: %w", err)
+	cmd.ExtraFiles = []*os.File{inherited} // the first is descriptor 3
+	err = cmd.Start()
+	if err = errors.Join(err, inherited.Close()); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if err := ready.SetReadDeadline(time.Now().Add(readyTimeout)); err != nil {
+		return errors.Join(fmt.Errorf("%s: %w", what, err), cmd.Process.Kill(), cmd.Process.Release())
+	}
+	if _, err := ready.Read(make([]byte, 1)); err != nil {
+		return errors.Join(fmt.Errorf("%s: it does not wait: %w", what, err), cmd.Process.Kill(), cmd.Process.Release())
 	}
 	return cmd.Process.Release()
+}
+
+// SayReady tells the Set of a ProcessClock that this process waits.
+func SayReady() error {
+	f := os.NewFile(readyFD, "ready")
+	_, err := f.Write([]byte{'\n'})
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("say that this process waits: %w", err)
+	}
+	return nil
 }
 
 // Clear implements Clock: the process sees that nothing is pending any more.
