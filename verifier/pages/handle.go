@@ -94,7 +94,7 @@ func (p *Pages) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		p.config.Log.Error("a page failed", "method", r.Method, "path", r.URL.EscapedPath(), "error", err)
 		e = errOwnFault
 	}
-	if e == ErrOrigin { //nolint:errorlint // a sentinel of this package
+	if errors.Is(e, ErrOrigin) {
 		p.logStranger("a form came from another site", "path", r.URL.EscapedPath(), "origin", r.Header.Get("Origin"), "peer", r.RemoteAddr)
 	}
 	if err := p.Render(w, e.Status, "pages/error", e); err != nil {
