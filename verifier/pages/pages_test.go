@@ -211,6 +211,18 @@ func TestLargeBodiesAreRefused(t *testing.T) {
 	}
 }
 
+// A redirect leads to a fixed place, whatever stands in the request.
+func TestRedirects(t *testing.T) {
+	mux := newMux(newPages())
+	for path, want := range map[string]string{
+		"/app": "/app/", "/enroll": "/enroll/", "/app?next=https://evil.example": "/app/", "/enroll?url=//evil.example": "/enroll/",
+	} {
+		if w := ask(mux, "GET", path, ""); w.Code != 308 || w.Header().Get("Location") != want || w.Header().Get("Content-Security-Policy") == "" {
+			t.Errorf("%s: %d to %q", path, w.Code, w.Header().Get("Location"))
+		}
+	}
+}
+
 func TestPagesAreWhole(t *testing.T) {
 	mux := newMux(newPages())
 	title := regexp.MustCompile(`<title>[^<]+ · Sallyport</title>`)

@@ -13,7 +13,8 @@ type lost struct {
 }
 
 // Register adds the pages that belong to nobody else: the first page, what to do
-// when a phone is lost, and the files of all bundles.
+// when a phone is lost, the files of all bundles, and the way from an address that
+// somebody typed without its last slash.
 func (p *Pages) Register(mux Routes) {
 	p.Handle(mux, "GET /{$}", func(w http.ResponseWriter, _ *http.Request) error {
 		return p.Render(w, http.StatusOK, "pages/home", nil)
@@ -30,4 +31,10 @@ func (p *Pages) Register(mux Routes) {
 		return p.Render(w, http.StatusOK, "pages/lost", data)
 	})
 	p.Handle(mux, StaticPattern, p.Static)
+	for _, path := range []string{"/app", "/enroll"} {
+		p.Handle(mux, "GET "+path, func(w http.ResponseWriter, r *http.Request) error {
+			http.Redirect(w, r, path+"/", http.StatusPermanentRedirect)
+			return nil
+		})
+	}
 }
