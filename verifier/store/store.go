@@ -53,6 +53,7 @@ type Page struct {
 // comes in a fixed order with the number of all objects that match beside it.
 type Reader interface {
 	AdministratorReader
+	AuthenticatorReader
 	DeviceReader
 	LogReader
 	SealedReader
@@ -141,6 +142,7 @@ type Reader interface {
 type Writer interface {
 	Reader
 	AdministratorWriter
+	AuthenticatorWriter
 	DeviceWriter
 	LogWriter
 	HealthWriter
@@ -191,8 +193,8 @@ type Writer interface {
 	AttachPhone(userID, phoneID string) error
 	DetachPhone(userID, phoneID string) error
 	TouchPhone(id string, now time.Time) error
-	// DeactivatePhone takes the key away and begins a new generation: approvals
-	// under way and open activation codes become void.
+	// DeactivatePhone takes the key away, with all that belongs to it, and begins a
+	// new generation: approvals under way and open activation codes become void.
 	DeactivatePhone(id string) error
 
 	AddToken(Token) error
@@ -278,7 +280,7 @@ type Writer interface {
 	TryDigits(txID string, limit int, now time.Time) (tries int, won bool, err error)
 	// DecideTransaction ends a pending, unexpired transaction. An approval needs
 	// an active user and the phone activated in the generation that the
-	// transaction started with.
+	// transaction started with, and its user verification as d says.
 	DecideTransaction(d Decision) (bool, error)
 	// ExpireTransaction ends a pending transaction whose time is over.
 	ExpireTransaction(txID, status, message string, now time.Time) (bool, error)
@@ -318,7 +320,7 @@ type Writer interface {
 	PurgeTransactions(before time.Time) error
 	// Purge deletes one-time things whose time ended before the given one:
 	// transactions that are not pending, activations, join tokens, SMS codes,
-	// bypass codes, sessions, enrolment links and sessions; and mails made before it.
+	// bypass codes, challenges, sessions, enrolment links and sessions; and mails made before it.
 	// Push subscriptions that count no more go too.
 	Purge(before time.Time) error
 }

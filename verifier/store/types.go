@@ -155,6 +155,9 @@ type Phone struct {
 	Created    time.Time
 	Activated  time.Time
 	LastSeen   time.Time
+	// Verification is the id of the WebAuthn credential without which it approves
+	// nothing; empty: it has none.
+	Verification string
 }
 
 // DesktopToken is the Type of a phone that is an authenticator on a computer and
@@ -318,7 +321,10 @@ type Decision struct {
 	// NeedsKey: the decision is by a device's key, so that the phone must be
 	// activated in the generation that the transaction started with.
 	NeedsKey bool
-	Now      time.Time
+	// Verification is by which credential the person was verified. With NeedsKey, an
+	// approval is good only if it is the phone's; empty: the phone must have none.
+	Verification string
+	Now          time.Time
 }
 
 // AttemptPolicy says when failures slow a user down, and when they lock.

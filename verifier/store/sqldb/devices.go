@@ -10,7 +10,7 @@ import (
 )
 
 const phoneColumns = `p.id, p.number, p.extension, p.name, p.type, p.platform, p.model, p.public_key, p.generation,
-	p.created, p.activated, p.last_seen, p.predelay, p.postdelay`
+	p.created, p.activated, p.last_seen, p.predelay, p.postdelay, p.verification`
 
 func scanPhone(s scanner) (store.Phone, error) {
 	var (
@@ -18,7 +18,7 @@ func scanPhone(s scanner) (store.Phone, error) {
 		created, activated, seen int64
 	)
 	err := s.Scan(&p.ID, &p.Number, &p.Extension, &p.Name, &p.Type, &p.Platform, &p.Model, &p.PublicKey, &p.Generation,
-		&created, &activated, &seen, &p.PreDelay, &p.PostDelay)
+		&created, &activated, &seen, &p.PreDelay, &p.PostDelay, &p.Verification)
 	p.Created, p.Activated, p.LastSeen = fromMicros(created), fromMicros(activated), fromMicros(seen)
 	return p, err
 }
@@ -121,7 +121,19 @@ func (t *Tx) TouchPhone(id string, now time.Time) error {
 
 // DeactivatePhone implements store.Writer.
 func (t *Tx) DeactivatePhone(id string) error {
-	if err := t.set("phone", `UPDATE phones SET public_key = '', generation = generation + 1, activated = 0 WHERE id = $1`, id); err != nil {
+	if err := t.set("phone", `UPDATE phones SET public_key = '', generation = generation + 1, activated = 0, verification = ''
+		WHERE id = $1`, id); err != nil {
+		return err
+	}
+	for _, query := range []string{
+		`DELETE FROM offline_roots WHERE phone_id = $1`,
+		`DELETE FROM announcements WHERE phone_id = $1`,
+	} {
+		if _, err := t.conn.Exec(query, id); err != nil {
+			return fmt.Errorf("deactivate phone: %w", err)
+		}
+	}
+	if err := t.dropVerification(id); err != nil {
 		return err
 	}
 	return t.voidActivations(id)
@@ -169,10 +181,13 @@ func (t *Tx) UseActivation(hash []byte, key store.DeviceKey, now time.Time) (sto
 	if err != nil {
 		return store.Phone{}, false, err
 	}
-	err = t.set("phone", `UPDATE phones SET public_key = $2, generation = generation + 1, activated = $3, last_seen = $3,
+	err = t.set("phone", `UPDATE phones SET public_key = $2, generation = generation + 1, activated = $3, last_seen = $3, verification = '',
 		name = CASE WHEN $4 = '' THEN name ELSE $4 END, platform = CASE WHEN $5 = '' THEN platform ELSE $5 END,
 		model = CASE WHEN $6 = '' THEN model ELSE $6 END WHERE id = $1`,
 		a.PhoneID, key.PublicKey, micros(now), key.Name, key.Platform, key.Model)
+	if err == nil {
+		err = t.dropVerification(a.PhoneID)
+	}
 	if err == nil {
 		err = t.voidActivations(a.PhoneID)
 	}

@@ -30,6 +30,7 @@ func (t *Tx) AfterRestore(r store.Restored) (store.RestoredCounts, error) {
 		{"YubiKey counters", &c.YubiKeys, `UPDATE tokens SET counter = counter + 256 WHERE type = 'yk'`, nil},
 		{"SMS codes", &c.SMS, `DELETE FROM sms_codes`, nil},
 		{"activations", &c.Activations, `DELETE FROM activations WHERE used_at = 0`, nil},
+		{"challenges of authenticators", new(int), `DELETE FROM verification_challenges`, nil},
 		{"links for administrators", &c.AdminLinks, `DELETE FROM admin_activations WHERE used_at = 0`, nil},
 		{"enrolment links", &c.EnrollLinks, `DELETE FROM enroll_links WHERE used_at = 0`, nil},
 		{"enrolments under way", new(int), `UPDATE enroll_sessions SET expires = $1 WHERE ended_at = 0 AND expires > $1`, []any{now - 1}},

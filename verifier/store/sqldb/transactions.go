@@ -107,10 +107,16 @@ func (t *Tx) DecideTransaction(d store.Decision) (bool, error) {
 	if d.NeedsPhone {
 		query += ` AND ` + t.samePhone("transactions.user_id", "transactions.phone_id", "transactions.generation", "")
 	}
+	args := []any{d.TxID, string(d.State), d.Status, d.StatusMsg, micros(d.Now), d.PhoneID}
 	if d.NeedsKey {
-		query += ` AND ` + t.activePhone("transactions.user_id", "transactions.phone_id", "transactions.generation")
+		cond := ` AND public_key <> ''`
+		if d.State == store.TxApproved {
+			cond += ` AND verification = $7`
+			args = append(args, d.Verification)
+		}
+		query += ` AND ` + t.samePhone("transactions.user_id", "transactions.phone_id", "transactions.generation", cond)
 	}
-	return t.won(query, d.TxID, string(d.State), d.Status, d.StatusMsg, micros(d.Now), d.PhoneID)
+	return t.won(query, args...)
 }
 
 // ExpireTransaction implements store.Writer.
@@ -142,6 +148,7 @@ func (t *Tx) Purge(before time.Time) error {
 		`DELETE FROM enroll_links WHERE expires <= $1`,
 		`DELETE FROM enroll_sessions WHERE ended_at > 0 AND expires <= $1`,
 		`DELETE FROM mails WHERE created <= $1`,
+		`DELETE FROM verification_challenges WHERE expires <= $1`,
 	} {
 		if _, err := t.conn.Exec(query, at); err != nil {
 			return fmt.Errorf("purge: %w", err)

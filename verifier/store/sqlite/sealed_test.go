@@ -18,6 +18,7 @@ func TestEachBlobIsKnown(t *testing.T) {
 		"transactions.context", "transactions.event", "sessions.binding", "requests.mark", "admin_activations.hash", "logo.png",
 		"enroll_links.hash", "enroll_sessions.hash",
 		"webauthn_credentials.aaguid", "webauthn_credentials.credential_id", "webauthn_credentials.public_key",
+		"user_verifications.public_key", "verification_challenges.hash",
 	}
 	for _, c := range store.SealedColumns() {
 		known = append(known, string(c))
