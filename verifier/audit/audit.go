@@ -71,6 +71,7 @@ const (
 	UserLockout     = "user_lockout"
 	UserFraudReport = "user_fraud_report"
 	PushFatigue     = "push_fatigue"
+	AnswerRefused   = "answer_refused" // to a login request, by an authenticator
 )
 
 // SystemName is who did what the verifier did itself.
@@ -84,6 +85,16 @@ func System(w store.Writer, now time.Time, action, object string, description ma
 		return fmt.Errorf("encode administrator log entry: %w", err)
 	}
 	return w.AddAdminEvent(store.AdminEvent{Time: now, Username: SystemName, Action: action, Object: object, Description: text})
+}
+
+// Person writes an entry of the administrator log about what a person did to
+// their own account. The description must hold no secret.
+func Person(w store.Writer, now time.Time, username, action string, description map[string]any) error {
+	text, err := json.Marshal(description)
+	if err != nil {
+		return fmt.Errorf("encode administrator log entry: %w", err)
+	}
+	return w.AddAdminEvent(store.AdminEvent{Time: now, Username: username, Action: action, Object: username, Description: text})
 }
 
 // Actions in the administrator log that tell whose offline codes a host takes.
