@@ -63,11 +63,20 @@ const (
 	CodeTxExpired          = 40332
 	CodeTxCanceled         = 40333
 	CodeTxDigits           = 40334
-	CodeTxAnswer           = 40335 // signature or content of the answer does not fit
+	CodeTxAnswer           = 40335 // the answer does not fit for a reason without a code of its own
 	CodeTxDigitsMissing    = 40336
+	CodeVerificationNone   = 40337 // an operation that needs user verification came without
+	CodeVerificationWrong  = 40338 // the WebAuthn assertion or credential does not fit
+	CodeVerificationOff    = 40339 // not to be had at this verifier, or not in this state
 	CodeSessionRefused     = 40340
 	CodeOfflineOff         = 40350
 	CodeOfflineLogin       = 40351 // no fresh login of this host by a real factor
+	CodeAnswerSignature    = 40360 // not signed by the key of the authenticator
+	CodeAnswerTransaction  = 40361
+	CodeAnswerContext      = 40362
+	CodeAnswerAudience     = 40363
+	CodeAnswerTime         = 40364
+	CodeDeviceUnknown      = 40365 // no authenticator of that id that this one may change
 	CodePushOff            = 40370
 	CodePushEndpoint       = 40371 // an address to which the verifier does not post
 	CodePushKeys           = 40372
@@ -119,9 +128,18 @@ var messages = map[int]string{
 	CodeTxDigits:           "Verification code is wrong",
 	CodeTxAnswer:           "Answer does not fit the login request",
 	CodeTxDigitsMissing:    "Verification code is missing",
+	CodeVerificationNone:   "User verification is missing",
+	CodeVerificationWrong:  "User verification does not fit",
+	CodeVerificationOff:    "User verification is not available",
 	CodeSessionRefused:     "Login is not remembered",
 	CodeOfflineOff:         "Offline codes are switched off",
 	CodeOfflineLogin:       "No fresh login of this host",
+	CodeAnswerSignature:    "Answer is not signed by this authenticator",
+	CodeAnswerTransaction:  "Answer is for another login request",
+	CodeAnswerContext:      "Answer is for another context",
+	CodeAnswerAudience:     "Answer is for another verifier",
+	CodeAnswerTime:         "Answer was signed at another time",
+	CodeDeviceUnknown:      "No such authenticator",
 	CodePushOff:            "Web Push is switched off",
 	CodeMailOff:            "Mail is not set up",
 	CodeMayNotEnroll:       "User cannot enrol",

@@ -35,6 +35,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/verifier/report"
 	"github.com/sallyport-mfa/sallyport/verifier/store"
 	"github.com/sallyport-mfa/sallyport/verifier/telephony"
+	"github.com/sallyport-mfa/sallyport/verifier/verification"
 	"github.com/sallyport-mfa/sallyport/verifier/webpush"
 )
 
@@ -59,8 +60,15 @@ type API struct {
 	Offline   *offline.Service
 	Reports   *report.Service
 	WebPush   *webpush.Service // nil: off
-	Now       func() time.Time
-	Log       *slog.Logger
+	// Verification is user verification of authenticators.
+	Verification *verification.Service
+	// Stopping is closed when the server begins to stop, so that streams end; nil: never.
+	Stopping <-chan struct{}
+	Now      func() time.Time
+	Log      *slog.Logger
+
+	streams streams
+	paces   paces
 }
 
 // Register adds the routes to mux.
@@ -71,6 +79,7 @@ func (a *API) Register(mux gate.Routes) {
 	a.registerSessions(mux)
 	a.registerOffline(mux)
 	a.registerWebPush(mux)
+	a.registerAuthenticators(mux)
 
 	mux.Handle("POST /sallyport/v1/authenticator/activate",
 		a.Gate.ByBodyKey(bodyKey(agentapi.ActivationPrefix, func(b agentapi.Activate) string { return b.PublicKey }), duoapi.CodeActivateKeyID, a.activate))
@@ -195,6 +204,7 @@ func (a *API) activate(ctx context.Context, r *gate.Request) (gate.Answer, error
 	if err != nil {
 		return gate.Answer{}, a.refuseCode(r, err)
 	}
+	a.Hub.Wake(push.Phone(done.Phone.ID)) // a stream of the key before ends
 	a.Log.Info("an authenticator was activated", "phone", done.Phone.ID, "user", done.User.ID, "username", done.User.Username, "peer", r.Addr)
 	return gate.Answer{Response: agentapi.Activated{
 		AuthenticatorID: done.Phone.ID, UserID: done.User.ID, Username: done.User.Username, Name: done.Phone.Name,
@@ -214,22 +224,14 @@ func (a *API) transactions(ctx context.Context, r *gate.Request) (gate.Answer, e
 			return gate.Answer{}, gate.Invalid("wait", "not a whole number of seconds from 0 to 25")
 		}
 	}
-	if a.Now().Sub(r.Phone.LastSeen) >= touchEvery {
-		if err := a.Directory.TouchPhone(ctx, r.Phone.ID); err != nil {
-			return gate.Answer{}, fmt.Errorf("note that an authenticator was seen: %w", err)
-		}
+	if err := a.touch(ctx, r.Phone); err != nil {
+		return gate.Answer{}, err
 	}
 	pending, err := a.await(ctx, r.Phone.ID, query["seen"], time.Duration(wait)*time.Second)
 	if err != nil {
 		return gate.Answer{}, fmt.Errorf("list login requests: %w", err)
 	}
-	list := make([]agentapi.Transaction, 0, len(pending))
-	for _, p := range pending {
-		list = append(list, agentapi.Transaction{
-			TxID: p.TxID, Context: string(p.Context), Verified: p.Verified, Created: p.Created.Unix(), Expires: p.Expires.Unix(),
-		})
-	}
-	return gate.Answer{Response: agentapi.Transactions{Transactions: list}}, nil
+	return gate.Answer{Response: agentapi.Transactions{Transactions: transactions(pending)}}, nil
 }
 
 // await lists the open transactions of a phone as soon as they differ from those
@@ -279,7 +281,7 @@ func (a *API) answer(ctx context.Context, r *gate.Request) (gate.Answer, error) 
 		return gate.Answer{}, gate.Missing("answer")
 	}
 	txID := r.Path("txid")
-	result, err := a.Login.Answer(ctx, r.Phone.ID, txID, b.Answer)
+	result, err := a.Login.Answer(ctx, r.Phone.ID, txID, b)
 	if err != nil {
 		return gate.Answer{}, fmt.Errorf("answer a login request: %w", err)
 	}

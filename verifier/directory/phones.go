@@ -344,6 +344,10 @@ func (d *Directory) UseActivation(ctx context.Context, code string, key store.De
 		return out, duoapi.NewError(duoapi.CodeActivateUnknown, "")
 	}
 	err = d.update(ctx, "public_key: another authenticator has that key", func(w store.Writer) error {
+		kind, err := activationNotice(w, hash)
+		if err != nil {
+			return err
+		}
 		phone, won, err := w.UseActivation(hash, key, d.Now())
 		if err != nil {
 			return fmt.Errorf("use activation: %w", err)
@@ -374,7 +378,7 @@ func (d *Directory) UseActivation(ctx context.Context, code string, key store.De
 		if err := w.AddEvent(event); err != nil {
 			return fmt.Errorf("log enrollment: %w", err)
 		}
-		err = notice.Tell(d.Notices, w, user.ID, notice.AuthenticatorAdded, map[string]string{
+		err = notice.Tell(d.Notices, w, user.ID, kind, map[string]string{
 			notice.Authenticator: phone.Name, notice.Platform: phone.Platform, notice.Address: address,
 		})
 		if err != nil {
@@ -385,6 +389,22 @@ func (d *Directory) UseActivation(ctx context.Context, code string, key store.De
 		})
 	})
 	return out, err
+}
+
+// activationNotice is what people are told of an activation: that there is another
+// authenticator, or that one has moved.
+func activationNotice(r store.Reader, hash []byte) (string, error) {
+	act, err := r.Activation(hash)
+	if err == nil {
+		var p store.Phone
+		if p, err = r.Phone(act.PhoneID); err == nil && p.CanPush() {
+			return notice.AuthenticatorMoved, nil
+		}
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		err = nil
+	}
+	return notice.AuthenticatorAdded, err
 }
 
 func whyNoActivation(r store.Reader, hash []byte) error {

@@ -19,8 +19,16 @@ import (
 // MaxTries is how often the digits of one push may be typed.
 const MaxTries = 3
 
-// ErrAnswer means that a signed answer is not one to this request.
-var ErrAnswer = errors.New("not an answer to this request")
+// ErrAnswer means that a signed answer is not one to this request. The others wrap
+// it and say why.
+var (
+	ErrAnswer            = errors.New("not an answer to this request")
+	ErrAnswerSignature   = fmt.Errorf("%w: not signed by the authenticator's key", ErrAnswer)
+	ErrAnswerAudience    = fmt.Errorf("%w: for another verifier", ErrAnswer)
+	ErrAnswerTransaction = fmt.Errorf("%w: for another transaction", ErrAnswer)
+	ErrAnswerContext     = fmt.Errorf("%w: the context differs from what was shown", ErrAnswer)
+	ErrAnswerTime        = fmt.Errorf("%w: signed at another time", ErrAnswer)
+)
 
 // Push is a request that an authenticator answers with a signature. A verified
 // push wants digits that stand on the screen of the login and that the person
@@ -45,7 +53,7 @@ func DigitsMatch(keys *seal.Keys, tx store.Transaction, typed string) bool {
 }
 
 // OpenAnswer checks a signed answer (compact JWS, ES256) by the key of phone p
-// to transaction tx and returns its payload. Errors wrap ErrAnswer.
+// to transaction tx and returns its payload. Errors wrap ErrAnswer, or one that does.
 func OpenAnswer(p store.Phone, tx store.Transaction, audience, compact string, now time.Time) (agentapi.Answer, error) {
 	var a agentapi.Answer
 	key, err := keyproof.DecodeKey(p.PublicKey)
@@ -53,6 +61,9 @@ func OpenAnswer(p store.Phone, tx store.Transaction, audience, compact string, n
 		return a, fmt.Errorf("%w: the phone has no usable key: %w", ErrAnswer, err)
 	}
 	payload, err := keyproof.Open(key, compact)
+	if errors.Is(err, keyproof.ErrSignature) {
+		return a, ErrAnswerSignature
+	}
 	if err != nil {
 		return a, fmt.Errorf("%w: %w", ErrAnswer, err)
 	}
@@ -63,13 +74,13 @@ func OpenAnswer(p store.Phone, tx store.Transaction, audience, compact string, n
 	case a.Version != 1:
 		err = fmt.Errorf("%w: version %d", ErrAnswer, a.Version)
 	case a.Audience != audience:
-		err = fmt.Errorf("%w: for another verifier", ErrAnswer)
+		err = ErrAnswerAudience
 	case a.TxID != tx.TxID:
-		err = fmt.Errorf("%w: for another transaction", ErrAnswer)
+		err = ErrAnswerTransaction
 	case a.Context != keyproof.HashBody(tx.Context):
-		err = fmt.Errorf("%w: the context differs from what was shown", ErrAnswer)
+		err = ErrAnswerContext
 	case now.Sub(time.Unix(a.IssuedAt, 0)).Abs() > keyproof.MaxSkew:
-		err = fmt.Errorf("%w: signed at another time", ErrAnswer)
+		err = ErrAnswerTime
 	case a.Decision != agentapi.Approve && a.Decision != agentapi.Deny && a.Decision != agentapi.Fraud:
 		err = fmt.Errorf("%w: unknown decision", ErrAnswer)
 	}

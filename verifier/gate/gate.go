@@ -63,12 +63,13 @@ type Gate struct {
 	encodingOf func(path string) Encoding
 	limits     *limits
 	replays    *replays
+	partners   []string
 	refusals   *limiter
 	seen       sightings
 	oldUses    sightings // of secrets that were rotated away
 }
 
-// Config is what a Gate needs; all of it but EncodingOf and Rates.
+// Config is what a Gate needs; all of it but EncodingOf, Rates and Partners.
 type Config struct {
 	Store    store.Store
 	Keys     *seal.Keys
@@ -79,14 +80,16 @@ type Config struct {
 	EncodingOf func(path string) Encoding
 	// Rates hold integrations back; nil: none is.
 	Rates Rates
+	// Partners are origins whose web apps may call under PartnerPrefix.
+	Partners []string
 }
 
 // New makes a Gate.
 func New(c Config) *Gate {
 	return &Gate{
 		store: c.Store, secrets: newSecrets(c.Keys), audience: c.Audience, now: c.Now, log: c.Log,
-		encodingOf: c.EncodingOf,
-		limits:     newLimits(c.Rates, c.Now), replays: &replays{store: c.Store, now: c.Now},
+		encodingOf: c.EncodingOf, partners: c.Partners,
+		limits: newLimits(c.Rates, c.Now), replays: &replays{store: c.Store, now: c.Now},
 		refusals: newLimiter(refusalsPerMinute, c.Now),
 	}
 }
@@ -466,42 +469,56 @@ func (g *Gate) Host(h Handler) http.Handler {
 
 // Phone serves requests with a proof by the key of an activated authenticator.
 func (g *Gate) Phone(wait bool, h Handler) http.Handler {
-	return g.keyed(wait, func(ctx context.Context, kid string, req *Request) (publicKey string, err error) {
-		err = g.store.View(ctx, func(r store.Reader) (err error) {
-			req.Phone, err = r.Phone(kid)
-			return err
-		})
-		if err == nil && !req.Phone.CanPush() {
-			err = fmt.Errorf("phone is not activated: %w", store.ErrNotFound)
-		}
-		return req.Phone.PublicKey, err
-	}, h)
+	return g.keyed(wait, g.findPhone, h)
 }
 
-func (g *Gate) keyed(wait bool, find func(context.Context, string, *Request) (string, error), h Handler) http.Handler {
+// findKey finds the key of a proof's kid, and notes in the request whose it is.
+type findKey func(ctx context.Context, kid string, r *Request) (publicKey string, err error)
+
+func (g *Gate) findPhone(ctx context.Context, kid string, req *Request) (publicKey string, err error) {
+	err = g.store.View(ctx, func(r store.Reader) (err error) {
+		req.Phone, err = r.Phone(kid)
+		return err
+	})
+	if err == nil && !req.Phone.CanPush() {
+		err = fmt.Errorf("phone is not activated: %w", store.ErrNotFound)
+	}
+	return req.Phone.PublicKey, err
+}
+
+func (g *Gate) keyed(wait bool, find findKey, h Handler) http.Handler {
 	return g.serve(wait, MaxProofBody, func(r *http.Request, body []byte, line *logLine) (Answer, error) {
-		proof, err := keyproof.ParseHeader(r)
+		req, err := g.admitKey(r, body, line, find)
 		if err != nil {
-			return Answer{}, g.refuseProof(line, err)
-		}
-		line.integration = brief(proof.KeyID)
-		req := &Request{HTTP: r, Body: body, Addr: line.addr}
-		text, err := find(r.Context(), proof.KeyID, req)
-		if errors.Is(err, store.ErrNotFound) {
-			return Answer{}, g.refuseProof(line, err)
-		}
-		if err != nil {
-			return Answer{}, fmt.Errorf("find the key of a proof: %w", err)
-		}
-		key, err := keyproof.DecodeKey(text)
-		if err != nil {
-			return Answer{}, fmt.Errorf("key of %s: %w", proof.KeyID, err)
-		}
-		if req.Proof, err = proof.Verify(key, r, body, g.audience, g.now()); err != nil {
-			return Answer{}, g.refuseProof(line, err)
+			return Answer{}, err
 		}
 		return g.run(r.Context(), req, h)
 	})
+}
+
+// admitKey checks a proof by the key that find finds.
+func (g *Gate) admitKey(r *http.Request, body []byte, line *logLine, find findKey) (*Request, error) {
+	proof, err := keyproof.ParseHeader(r)
+	if err != nil {
+		return nil, g.refuseProof(line, err)
+	}
+	line.integration = brief(proof.KeyID)
+	req := &Request{HTTP: r, Body: body, Addr: line.addr}
+	text, err := find(r.Context(), proof.KeyID, req)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, g.refuseProof(line, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find the key of a proof: %w", err)
+	}
+	key, err := keyproof.DecodeKey(text)
+	if err != nil {
+		return nil, fmt.Errorf("key of %s: %w", proof.KeyID, err)
+	}
+	if req.Proof, err = proof.Verify(key, r, body, g.audience, g.now()); err != nil {
+		return nil, g.refuseProof(line, err)
+	}
+	return req, nil
 }
 
 func (g *Gate) refuseProof(line *logLine, err error) error {

@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sallyport-mfa/sallyport/internal/agentapi"
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
 	"github.com/sallyport-mfa/sallyport/verifier/audit"
 	"github.com/sallyport-mfa/sallyport/verifier/factor"
 	"github.com/sallyport-mfa/sallyport/verifier/notice"
 	"github.com/sallyport-mfa/sallyport/verifier/push"
 	"github.com/sallyport-mfa/sallyport/verifier/store"
+	"github.com/sallyport-mfa/sallyport/verifier/verification"
 )
 
 // Pending implements API.
@@ -41,69 +43,147 @@ func (s *Service) Pending(ctx context.Context, phoneID string, wait time.Duratio
 	}
 }
 
-func (s *Service) pendingOf(ctx context.Context, phoneID string) ([]PendingPush, error) {
-	var out []PendingPush
-	err := s.Store.View(ctx, func(r store.Reader) error {
-		list, err := r.PhoneTransactions(phoneID, s.Now())
-		for _, tx := range list {
-			out = append(out, PendingPush{
-				TxID: tx.TxID, Context: tx.Context, Verified: len(tx.CodeHash) > 0, Created: tx.Created, Expires: tx.Expires,
-			})
-		}
+func (s *Service) pendingOf(ctx context.Context, phoneID string) (out []PendingPush, err error) {
+	err = s.Store.View(ctx, func(r store.Reader) error {
+		out, err = PendingOf(r, phoneID, s.Now())
 		return err
 	})
+	return out, err
+}
+
+// PendingOf lists the pushes that wait for a phone, oldest first.
+func PendingOf(r store.Reader, phoneID string, now time.Time) ([]PendingPush, error) {
+	list, err := r.PhoneTransactions(phoneID, now)
 	if err != nil {
 		return nil, fmt.Errorf("list pending pushes: %w", err)
+	}
+	out := make([]PendingPush, 0, len(list))
+	for _, tx := range list {
+		out = append(out, PendingPush{
+			TxID: tx.TxID, Context: tx.Context, Verified: len(tx.CodeHash) > 0, Created: tx.Created, Expires: tx.Expires,
+		})
 	}
 	return out, nil
 }
 
 // Answer implements API.
-func (s *Service) Answer(ctx context.Context, phoneID, txID, approval string) (Answer, error) {
-	var (
-		tx       store.Transaction
-		phone    store.Phone
-		settings store.Settings
-	)
+func (s *Service) Answer(ctx context.Context, phoneID, txID string, sent agentapi.SignedAnswer) (Answer, error) {
+	answer, err := s.answer(ctx, phoneID, txID, sent)
+	if reason := refusedFor(answer, err); reason != "" {
+		s.noteRefusal(ctx, phoneID, txID, reason)
+	}
+	return answer, err
+}
+
+func (s *Service) answer(ctx context.Context, phoneID, txID string, sent agentapi.SignedAnswer) (Answer, error) {
+	var a asked
 	err := s.Store.View(ctx, func(r store.Reader) (err error) {
-		if tx, err = r.Transaction(txID); err != nil {
-			return err
-		}
-		if phone, err = r.Phone(phoneID); err != nil {
-			return err
-		}
-		settings, err = r.Settings()
+		a, err = readAsked(r, phoneID, txID)
 		return err
 	})
-	if errors.Is(err, store.ErrNotFound) || err == nil && (tx.PhoneID != phoneID || tx.Factor != duoapi.FactorPush || tx.State == store.TxOffered) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && (a.tx.PhoneID != phoneID || a.tx.Factor != duoapi.FactorPush || a.tx.State == store.TxOffered) {
 		return Answer{}, duoapi.NewError(duoapi.CodeTxUnknown, "")
 	}
 	if err != nil {
 		return Answer{}, fmt.Errorf("answer: %w", err)
 	}
-	answer, err := factor.OpenAnswer(phone, tx, s.Audience, approval, s.Now())
+	answer, err := factor.OpenAnswer(a.phone, a.tx, s.Audience, sent.Answer, s.Now())
 	if err != nil {
-		return Answer{}, duoapi.NewError(duoapi.CodeTxAnswer, err.Error())
+		return Answer{}, misfit(err)
 	}
 	// The key that was checked is the one that the transaction started with;
 	// the deciding statement repeats that it still is.
-	if phone.Generation != tx.Generation {
+	if a.phone.Generation != a.tx.Generation {
 		return Answer{}, duoapi.NewError(duoapi.CodeTxAnswer, "the authenticator was activated anew after the request")
 	}
-	if err := Over(tx, s.Now()); err != nil {
+	if err := Over(a.tx, s.Now()); err != nil {
 		return Answer{}, err
 	}
 	switch answer.Decision {
 	case Approve:
-		if len(tx.CodeHash) > 0 {
-			return s.approveDigits(ctx, tx, phone, settings, answer.Digits)
+		proof, err := s.verifyPerson(a, sent)
+		if err != nil {
+			return Answer{}, err
 		}
-		return s.answered(ctx, tx, phone, store.Decision{State: store.TxApproved, Status: "allow", StatusMsg: msgAllow}, audit.Success, audit.UserApproved)
+		if len(a.tx.CodeHash) > 0 {
+			return s.approveDigits(ctx, a, proof, answer.Digits)
+		}
+		return s.answered(ctx, a, proof, store.Decision{State: store.TxApproved, Status: "allow", StatusMsg: msgAllow}, audit.Success, audit.UserApproved)
 	case Fraud:
-		return s.answered(ctx, tx, phone, store.Decision{State: store.TxFraud, Status: "fraud", StatusMsg: msgFraud}, audit.Fraud, audit.UserMarkedFraud)
+		return s.answered(ctx, a, personProof{}, store.Decision{State: store.TxFraud, Status: "fraud", StatusMsg: msgFraud}, audit.Fraud, audit.UserMarkedFraud)
 	default:
-		return s.answered(ctx, tx, phone, store.Decision{State: store.TxDenied, Status: "deny", StatusMsg: msgDenied}, audit.Denied, audit.UserMistake)
+		return s.answered(ctx, a, personProof{}, store.Decision{State: store.TxDenied, Status: "deny", StatusMsg: msgDenied}, audit.Denied, audit.UserMistake)
 	}
+}
+
+// asked is a push and what its answer is checked against.
+type asked struct {
+	tx         store.Transaction
+	phone      store.Phone
+	credential store.UserVerification // zero: the phone has none
+	settings   store.Settings
+}
+
+func readAsked(r store.Reader, phoneID, txID string) (a asked, err error) {
+	if a.tx, err = r.Transaction(txID); err != nil {
+		return a, err
+	}
+	if a.phone, err = r.Phone(phoneID); err != nil {
+		return a, err
+	}
+	if a.phone.Verification != "" {
+		if a.credential, err = r.UserVerification(phoneID); err != nil {
+			return a, err
+		}
+	}
+	a.settings, err = r.Settings()
+	return a, err
+}
+
+// misfit is the refusal of an answer that is not one to the request.
+func misfit(err error) error {
+	for is, code := range map[error]int{
+		factor.ErrAnswerSignature: duoapi.CodeAnswerSignature, factor.ErrAnswerTransaction: duoapi.CodeAnswerTransaction,
+		factor.ErrAnswerContext: duoapi.CodeAnswerContext, factor.ErrAnswerAudience: duoapi.CodeAnswerAudience,
+		factor.ErrAnswerTime: duoapi.CodeAnswerTime,
+	} {
+		if errors.Is(err, is) {
+			return duoapi.NewError(code, "")
+		}
+	}
+	return duoapi.NewError(duoapi.CodeTxAnswer, err.Error())
+}
+
+// personProof is how the person was verified who answers: by an assertion, which
+// counts with the decision; zero: not at all.
+type personProof struct{ assertion verification.Assertion }
+
+// verifyPerson checks the assertion of an approval, which a phone with user
+// verification must send along. One that is not needed is not looked at.
+func (s *Service) verifyPerson(a asked, sent agentapi.SignedAnswer) (personProof, error) {
+	switch {
+	case a.phone.Verification == "":
+		return personProof{}, nil
+	case len(sent.Verification) == 0:
+		return personProof{}, duoapi.NewError(duoapi.CodeVerificationNone, "")
+	}
+	assertion, err := verification.PartyOf(s.Audience).Check(a.credential, sent.Verification, agentapi.AnswerChallenge(sent.Answer))
+	if err != nil {
+		return personProof{}, duoapi.NewError(duoapi.CodeVerificationWrong, err.Error())
+	}
+	return personProof{assertion}, nil
+}
+
+// count counts the assertion, in the update of the decision.
+func (p personProof) count(w store.Writer) error {
+	if p == (personProof{}) {
+		return nil
+	}
+	won, err := p.assertion.Count(w)
+	if err == nil && !won {
+		err = duoapi.NewError(duoapi.CodeVerificationWrong, "the credential was removed, or its count has gone back")
+	}
+	return err
 }
 
 // Over says, as a *duoapi.Error, why a transaction cannot be answered any more; nil:
@@ -121,19 +201,22 @@ func Over(tx store.Transaction, now time.Time) error {
 }
 
 // answered ends a transaction by the answer of the phone.
-func (s *Service) answered(ctx context.Context, tx store.Transaction, phone store.Phone, d store.Decision, result, reason string) (Answer, error) {
-	d.TxID, d.PhoneID, d.NeedsKey = tx.TxID, phone.ID, true
+func (s *Service) answered(ctx context.Context, a asked, proof personProof, d store.Decision, result, reason string) (Answer, error) {
+	d.TxID, d.PhoneID, d.NeedsKey, d.Verification = a.tx.TxID, a.phone.ID, true, proof.assertion.CredentialID
 	var won bool
 	var made ending
 	err := s.Store.Update(ctx, func(w store.Writer) (err error) {
+		if err := proof.count(w); err != nil {
+			return err
+		}
 		d.Now = s.Now()
-		made, won, err = s.decideAnswer(w, tx, d, result, reason)
+		made, won, err = s.decideAnswer(w, a.tx, d, result, reason)
 		return err
 	})
 	if err != nil {
 		return Answer{}, fmt.Errorf("answer: %w", err)
 	}
-	return s.outcome(ctx, tx, won, made)
+	return s.outcome(ctx, a.tx, won, made)
 }
 
 // decideAnswer is decideIn, and a fraud locks the user in the same update.
@@ -195,13 +278,14 @@ func (s *Service) failAttempt(w store.Writer, userID string, p person, txID stri
 // approveDigits is an approval with the digits of a verified push. The try is
 // counted before the digits are compared; the last wrong one ends the
 // transaction and counts as a failed attempt of the user.
-func (s *Service) approveDigits(ctx context.Context, tx store.Transaction, phone store.Phone, settings store.Settings, digits string) (Answer, error) {
+func (s *Service) approveDigits(ctx context.Context, a asked, proof personProof, digits string) (Answer, error) {
+	tx := a.tx
 	if digits == "" {
 		return Answer{}, duoapi.NewError(duoapi.CodeTxDigitsMissing, "")
 	}
 	right := factor.DigitsMatch(s.Keys, tx, digits)
-	p := person{settings: settings}
-	d := store.Decision{TxID: tx.TxID, PhoneID: phone.ID, NeedsKey: true}
+	p := person{settings: a.settings}
+	d := store.Decision{TxID: tx.TxID, PhoneID: a.phone.ID, NeedsKey: true, Verification: proof.assertion.CredentialID}
 	result, reason := audit.Success, audit.UserApproved
 	d.State, d.Status, d.StatusMsg = store.TxApproved, "allow", msgAllow
 	if !right {
@@ -216,6 +300,9 @@ func (s *Service) approveDigits(ctx context.Context, tx store.Transaction, phone
 	)
 	err := s.Store.Update(ctx, func(w store.Writer) (err error) {
 		d.Now, won = s.Now(), false
+		if err := proof.count(w); err != nil {
+			return err
+		}
 		if tries, counted, err = w.TryDigits(tx.TxID, factor.MaxTries, d.Now); err != nil || !counted {
 			return err
 		}
@@ -241,9 +328,9 @@ func (s *Service) approveDigits(ctx context.Context, tx store.Transaction, phone
 	if counted && !right && tries < factor.MaxTries {
 		return Answer{State: store.TxPending, TriesLeft: factor.MaxTries - tries}, nil
 	}
-	a, err := s.outcome(ctx, tx, won, made)
+	out, err := s.outcome(ctx, tx, won, made)
 	if err == nil && !right {
 		return Answer{}, duoapi.NewError(duoapi.CodeTxDigits, "the login was denied")
 	}
-	return a, err
+	return out, err
 }

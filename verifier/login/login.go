@@ -174,8 +174,9 @@ type API interface {
 	// for one, at most wait.
 	Pending(ctx context.Context, phoneID string, wait time.Duration) ([]PendingPush, error)
 	// Answer takes the signed answer of a phone: a compact JWS over an
-	// agentapi.Answer. A refusal is a *duoapi.Error with one of its CodeTx… codes.
-	Answer(ctx context.Context, phoneID, txID, approval string) (Answer, error)
+	// agentapi.Answer. A refusal is a *duoapi.Error with one of its CodeTx…,
+	// CodeAnswer… or CodeVerification… codes, and is noted in the administrator log.
+	Answer(ctx context.Context, phoneID, txID string, sent agentapi.SignedAnswer) (Answer, error)
 	// TelephonyEvent takes a provider's report. An unknown, ended or late
 	// transaction is no error: the report has no effect.
 	TelephonyEvent(ctx context.Context, e TelephonyEvent) error

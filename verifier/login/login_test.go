@@ -307,7 +307,7 @@ func (w *world) answer(txID, decision, digits string, change func(*agentapi.Answ
 	if err != nil {
 		w.Fatal(err)
 	}
-	return w.Answer(context.Background(), "DP1", txID, signed)
+	return w.Answer(context.Background(), "DP1", txID, agentapi.SignedAnswer{Answer: signed})
 }
 
 func wantCode(t *testing.T, err error, code int) {
@@ -719,22 +719,25 @@ func TestForgedAnswers(t *testing.T) {
 	w := newWorld(t)
 	txID, digits := w.startPush()
 	other, otherDigits := w.startPush()
-	for name, change := range map[string]func(*agentapi.Answer){
-		"audience":    func(a *agentapi.Answer) { a.Audience = "https://other.example" },
-		"transaction": func(a *agentapi.Answer) { a.TxID = other },
-		"context":     func(a *agentapi.Answer) { a.Context = keyproof.HashBody([]byte("{}")) },
-		"version":     func(a *agentapi.Answer) { a.Version = 2 },
-		"old":         func(a *agentapi.Answer) { a.IssuedAt -= 301 },
-		"future":      func(a *agentapi.Answer) { a.IssuedAt += 301 },
-		"decision":    func(a *agentapi.Answer) { a.Decision = "allow" },
-		"no decision": func(a *agentapi.Answer) { a.Decision = "" },
-		"capitals":    func(a *agentapi.Answer) { a.Decision = "Approve" },
+	for name, c := range map[string]struct {
+		change func(*agentapi.Answer)
+		code   int
+	}{
+		"audience":    {func(a *agentapi.Answer) { a.Audience = "https://other.example" }, duoapi.CodeAnswerAudience},
+		"transaction": {func(a *agentapi.Answer) { a.TxID = other }, duoapi.CodeAnswerTransaction},
+		"context":     {func(a *agentapi.Answer) { a.Context = keyproof.HashBody([]byte("{}")) }, duoapi.CodeAnswerContext},
+		"version":     {func(a *agentapi.Answer) { a.Version = 2 }, duoapi.CodeTxAnswer},
+		"old":         {func(a *agentapi.Answer) { a.IssuedAt -= 301 }, duoapi.CodeAnswerTime},
+		"future":      {func(a *agentapi.Answer) { a.IssuedAt += 301 }, duoapi.CodeAnswerTime},
+		"decision":    {func(a *agentapi.Answer) { a.Decision = "allow" }, duoapi.CodeTxAnswer},
+		"no decision": {func(a *agentapi.Answer) { a.Decision = "" }, duoapi.CodeTxAnswer},
+		"capitals":    {func(a *agentapi.Answer) { a.Decision = "Approve" }, duoapi.CodeTxAnswer},
 	} {
-		_, err := w.answer(txID, Approve, digits, change)
+		_, err := w.answer(txID, Approve, digits, c.change)
 		if err == nil {
 			t.Fatalf("another %s was accepted", name)
 		}
-		wantCode(t, err, duoapi.CodeTxAnswer)
+		wantCode(t, err, c.code)
 	}
 	mine := w.key
 	stranger, err := keyproof.GenerateKey()
@@ -743,16 +746,16 @@ func TestForgedAnswers(t *testing.T) {
 	}
 	w.key = stranger
 	_, err = w.answer(txID, Approve, digits, nil)
-	wantCode(t, err, duoapi.CodeTxAnswer)
+	wantCode(t, err, duoapi.CodeAnswerSignature)
 	w.key = mine
 	for name, text := range map[string]string{"empty": "", "garbage": "a.b.c", "none": "eyJhbGciOiJub25lIn0.e30."} {
-		if _, err := w.Answer(context.Background(), "DP1", txID, text); err == nil {
+		if _, err := w.Answer(context.Background(), "DP1", txID, agentapi.SignedAnswer{Answer: text}); err == nil {
 			t.Fatalf("%s was accepted", name)
 		}
 	}
-	_, err = w.Answer(context.Background(), "DP2", txID, "x")
+	_, err = w.Answer(context.Background(), "DP2", txID, agentapi.SignedAnswer{Answer: "x"})
 	wantCode(t, err, duoapi.CodeTxUnknown)
-	_, err = w.Answer(context.Background(), "DP1", "nothing", "x")
+	_, err = w.Answer(context.Background(), "DP1", "nothing", agentapi.SignedAnswer{Answer: "x"})
 	wantCode(t, err, duoapi.CodeTxUnknown)
 	// Digits of one login do not approve another.
 	if a, err := w.answer(other, Approve, digits, nil); err != nil || a.State != store.TxPending {
@@ -794,8 +797,8 @@ func TestAnotherAuthenticator(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for phone, code := range map[string]int{"DP2": duoapi.CodeTxUnknown, "DP1": duoapi.CodeTxAnswer} {
-		_, err = w.Answer(context.Background(), phone, txID, signed)
+	for phone, code := range map[string]int{"DP2": duoapi.CodeTxUnknown, "DP1": duoapi.CodeAnswerSignature} {
+		_, err = w.Answer(context.Background(), phone, txID, agentapi.SignedAnswer{Answer: signed})
 		wantCode(t, err, code)
 	}
 	w.want(w.status(txID), "waiting", "pushed")

@@ -54,7 +54,8 @@ const (
 type Service struct {
 	Config
 	seen    reported
-	late    late           // notifications that may yet be needed
+	late    late // notifications that may yet be needed
+	refused refusals
 	senders sync.WaitGroup // requests to the telephony provider and to push services under way
 }
 

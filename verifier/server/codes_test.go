@@ -4,6 +4,7 @@ package server_test
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"encoding/base64"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sallyport-mfa/sallyport/internal/agentapi"
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
 	"github.com/sallyport-mfa/sallyport/internal/keyproof"
 	"github.com/sallyport-mfa/sallyport/verifier/directory"
@@ -192,6 +194,10 @@ var causes = map[int]func(*site) error{
 	duoapi.CodeTxDigits: func(s *site) error { return s.push().answer(s, login.Approve, "000000x") },
 	duoapi.CodeTxAnswer: func(s *site) error {
 		p := s.push()
+		return p.answer(s, "allow", p.code)
+	},
+	duoapi.CodeAnswerContext: func(s *site) error {
+		p := s.push()
 		p.context += " "
 		return p.answer(s, login.Approve, p.code)
 	},
@@ -201,6 +207,45 @@ var causes = map[int]func(*site) error{
 	duoapi.CodeMayNotEnroll: func(s *site) error {
 		s.must(s.call(s.admin, "POST", "/admin/v1/users", params{"username": "a", "status": "disabled"}, nil))
 		return s.call(s.admin, "POST", "/sallyport/v1/admin/enrollment_links", params{"username": "a"}, nil)
+	},
+	duoapi.CodeAnswerSignature: func(s *site) error {
+		p := s.push()
+		p.signer = s.newKey()
+		return p.answer(s, login.Approve, p.code)
+	},
+	duoapi.CodeAnswerTransaction: func(s *site) error {
+		p := s.push()
+		p.signedTx = "another"
+		return p.answer(s, login.Approve, p.code)
+	},
+	duoapi.CodeAnswerAudience: func(s *site) error {
+		p := s.push()
+		p.audience = "https://other.example"
+		return p.answer(s, login.Approve, p.code)
+	},
+	duoapi.CodeAnswerTime: func(s *site) error {
+		p := s.push()
+		p.age = time.Hour
+		return p.answer(s, login.Approve, p.code)
+	},
+	duoapi.CodeVerificationNone: func(s *site) error {
+		p := s.push()
+		s.verifies(p.agent(s))
+		return p.answer(s, login.Approve, p.code)
+	},
+	duoapi.CodeVerificationWrong: func(s *site) error {
+		c := s.agent(s.user("alice"))
+		s.verifies(c)
+		_, err := c.Move(s.t.Context(), agentapi.Verification{Verification: []byte(`{}`)})
+		return err
+	},
+	duoapi.CodeVerificationOff: func(s *site) error {
+		_, err := s.agent(s.user("alice")).VerificationChallenge(s.t.Context())
+		return err
+	},
+	duoapi.CodeDeviceUnknown: func(s *site) error {
+		_, err := s.agent(s.user("alice")).RenameDevice(s.t.Context(), s.agent(s.user("mallory")).KeyID, "mine")
+		return err
 	},
 	duoapi.CodePushOff: func(s *site) error { return s.subscribes(subscription()) },
 	duoapi.CodePushEndpoint: func(s *site) error {
@@ -312,6 +357,11 @@ func (s *site) activation() string {
 type pending struct {
 	txID, phone, code, context string
 	key                        *ecdsa.PrivateKey
+
+	// What the answer is signed with, where it is not as it should be.
+	signer             *ecdsa.PrivateKey
+	signedTx, audience string
+	age                time.Duration
 }
 
 func (s *site) push() pending {
@@ -337,19 +387,26 @@ func (s *site) push() pending {
 	if strings.Contains(list.Transactions[0].Context, pre.VerificationCode) {
 		s.t.Error("the authenticator is told the digits that the person must type")
 	}
-	return pending{pre.TxID, phone, pre.VerificationCode, list.Transactions[0].Context, key}
+	return pending{txID: pre.TxID, phone: phone, code: pre.VerificationCode, context: list.Transactions[0].Context, key: key}
 }
 
 func (p pending) answer(s *site, decision, digits string) error {
 	s.t.Helper()
+	return p.answerInto(s, decision, digits, nil)
+}
+
+func (p pending) answerInto(s *site, decision, digits string, out any) error {
+	s.t.Helper()
 	sum := sha256.Sum256([]byte(p.context))
-	jws, err := keyproof.Sign(p.key, []byte(toJSON(s.t, map[string]any{
-		"v": 1, "aud": s.base.String(), "txid": p.txID, "context": base64.RawURLEncoding.EncodeToString(sum[:]),
-		"decision": decision, "digits": digits, "iat": s.clock.Now().Unix(),
+	signer := cmp.Or(p.signer, p.key)
+	jws, err := keyproof.Sign(signer, []byte(toJSON(s.t, map[string]any{
+		"v": 1, "aud": cmp.Or(p.audience, s.base.String()), "txid": cmp.Or(p.signedTx, p.txID),
+		"context":  base64.RawURLEncoding.EncodeToString(sum[:]),
+		"decision": decision, "digits": digits, "iat": s.clock.Now().Add(-p.age).Unix(),
 	})))
 	s.must(err)
 	return s.proved(p.key, p.phone, "POST", "/sallyport/v1/authenticator/transactions/"+p.txID,
-		toJSON(s.t, map[string]string{"answer": jws}), nil, nil)
+		toJSON(s.t, map[string]string{"answer": jws}), out, nil)
 }
 
 // TestCodesAreDocumented compares docs/reference/errors.md with the codes.

@@ -130,7 +130,7 @@ func TestDuoUnix22(t *testing.T) {
 		Transactions []struct{ TxID, Context string }
 	}
 	s.must(s.proved(key, phone, "GET", "/sallyport/v1/authenticator/transactions?wait=5", "", &list, nil))
-	s.must(pending{txid, phone, "", list.Transactions[0].Context, key}.answer(s, login.Approve, digits[:6]))
+	s.must(pending{txID: txid, phone: phone, context: list.Transactions[0].Context, key: key}.answer(s, login.Approve, digits[:6]))
 	if out := d.status(txid); out.Result != duoapi.ResultAllow {
 		t.Errorf("approved: %+v", out)
 	}

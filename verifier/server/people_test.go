@@ -650,7 +650,7 @@ func (s *site) answerPush(key *ecdsa.PrivateKey, phone, txID, decision, digits s
 		!strings.Contains(list.Transactions[0].Context, "Identity verification") {
 		s.t.Fatalf("transactions %+v, want %s", list, txID)
 	}
-	s.must(pending{txID, phone, digits, list.Transactions[0].Context, key}.answer(s, decision, digits))
+	s.must(pending{txID: txID, phone: phone, code: digits, context: list.Transactions[0].Context, key: key}.answer(s, decision, digits))
 }
 
 // Who was enrolled with bypass codes logs in with one before the phone is activated.

@@ -18,6 +18,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
@@ -40,6 +41,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/verifier/store"
 	"github.com/sallyport-mfa/sallyport/verifier/telephony"
 	"github.com/sallyport-mfa/sallyport/verifier/trust"
+	"github.com/sallyport-mfa/sallyport/verifier/verification"
 	"github.com/sallyport-mfa/sallyport/verifier/webpush"
 )
 
@@ -84,13 +86,15 @@ type Config struct {
 
 // Server serves the verifier's APIs and pages.
 type Server struct {
-	config Config
-	mux    *http.ServeMux
-	gate   *gate.Gate
-	routes []string
-	trust  *trust.Service
-	enroll *enrollment.Service
-	pages  *pages.Pages
+	config   Config
+	mux      *http.ServeMux
+	gate     *gate.Gate
+	routes   []string
+	trust    *trust.Service
+	enroll   *enrollment.Service
+	pages    *pages.Pages
+	stopping chan struct{} // closed by stop
+	stop     func()
 }
 
 // Handle implements gate.Routes.
@@ -104,10 +108,11 @@ func (s *Server) Routes() []string { return slices.Sorted(slices.Values(s.routes
 
 // New makes a Server.
 func New(c Config) *Server {
-	g := gate.New(gate.Config{Store: c.Store, Keys: c.Keys, Audience: c.Base.String(), Now: c.Now, Log: c.Log, EncodingOf: authapi.EncodingOf, Rates: c.Rates})
-	s := &Server{config: c, mux: http.NewServeMux(), gate: g, trust: trust.New(trust.Config{
+	g := gate.New(gate.Config{Store: c.Store, Keys: c.Keys, Audience: c.Base.String(), Now: c.Now, Log: c.Log, EncodingOf: authapi.EncodingOf, Rates: c.Rates, Partners: c.Partners})
+	s := &Server{config: c, mux: http.NewServeMux(), gate: g, stopping: make(chan struct{}), trust: trust.New(trust.Config{
 		Store: c.Store, Base: c.Base, Now: c.Now, After: time.After, Random: rand.Reader, Log: c.Log,
 	})}
+	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	s.enroll = &enrollment.Service{Store: c.Store, Directory: c.Directory, Log: c.Log}
 	if c.Mail != nil { // a nil *Service in the interface would not be nil
 		s.enroll.Mail = c.Mail
@@ -121,6 +126,10 @@ func New(c Config) *Server {
 		Hub: c.Hub, Telephony: c.Telephony, WebPush: c.WebPush, Now: c.Now, Log: c.Log,
 		Offline: &offline.Service{Store: c.Store, Keys: c.Keys, Now: c.Now},
 		Reports: &report.Service{Store: c.Store, Now: c.Now, Log: c.Log},
+		Verification: &verification.Service{
+			Store: c.Store, Party: verification.PartyOf(c.Base.String()), Now: c.Now, Random: rand.Reader, Notices: c.Directory.Notices,
+		},
+		Stopping: s.stopping,
 	}).Register(s)
 	s.pages = pages.New(pages.Config{Base: c.Base, Partners: c.Partners, Help: s.help, Now: c.Now, Log: c.Log})
 	s.pages.Register(s.mux)
@@ -138,6 +147,9 @@ func (s *Server) Enrollment() *enrollment.Service { return s.enroll }
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.recover(w, r)
+	if s.gate.CrossOrigin(w, r) {
+		return
+	}
 	_, pattern := s.mux.Handler(r)
 	switch {
 	case pattern == "" && s.otherMethods(r) != "":
@@ -279,6 +291,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
+	s.stop()
 	stop, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	if err := srv.Shutdown(stop); err != nil {

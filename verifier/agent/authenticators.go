@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+	"rsc.io/qr"
+
+	"github.com/sallyport-mfa/sallyport/internal/agentapi"
+	"github.com/sallyport-mfa/sallyport/internal/duoapi"
+	"github.com/sallyport-mfa/sallyport/internal/version"
+	"github.com/sallyport-mfa/sallyport/verifier/directory"
+	"github.com/sallyport-mfa/sallyport/verifier/gate"
+	"github.com/sallyport-mfa/sallyport/verifier/push"
+	"github.com/sallyport-mfa/sallyport/verifier/store"
+)
+
+const authenticatorPath = "/sallyport/v1/authenticator/"
+
+func (a *API) registerAuthenticators(mux gate.Routes) {
+	post := func(path string, h gate.Handler) {
+		mux.Handle("POST "+authenticatorPath+path, a.Gate.Phone(false, a.paced(h)))
+	}
+	mux.Handle("GET "+authenticatorPath+"self", a.Gate.Phone(false, a.authenticatorSelf))
+	post("self", a.announce)
+	mux.Handle("GET "+authenticatorPath+"devices", a.Gate.Phone(false, a.devices))
+	post("devices/{id}", a.renameDevice)
+	post("devices/{id}/remove", a.removeDevice)
+	post("move", a.move)
+	post("user_verification/begin", a.beginVerification)
+	post("user_verification/finish", a.finishVerification)
+	post("user_verification/challenge", a.verificationChallenge)
+	post("user_verification/remove", a.removeVerification)
+	mux.Handle("GET "+authenticatorPath+"stream", a.Gate.PhoneEvents(agentapi.StreamEvery, a.stream))
+}
+
+// An authenticator may change things so often, on and on and at once.
+const (
+	changesPerSecond = 1
+	changesAtOnce    = 30
+	// maxPaced bounds how many authenticators are counted; beyond it the counts start anew.
+	maxPaced = 10_000
+)
+
+// paces hold each authenticator to its rate. The zero value is ready.
+type paces struct {
+	mu sync.Mutex
+	of map[string]*rate.Limiter
+}
+
+func (p *paces) take(phoneID string, now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.of == nil || len(p.of) >= maxPaced {
+		p.of = map[string]*rate.Limiter{}
+	}
+	if p.of[phoneID] == nil {
+		p.of[phoneID] = rate.NewLimiter(changesPerSecond, changesAtOnce)
+	}
+	return p.of[phoneID].AllowN(now, 1)
+}
+
+func (a *API) hold(phoneID string) error {
+	if a.paces.take(phoneID, a.Now()) {
+		return nil
+	}
+	e := duoapi.NewError(duoapi.CodeTooManyRequests, "this authenticator")
+	e.RetryAfter = 1
+	return e
+}
+
+// paced holds the authenticator of a request back that changes too much.
+func (a *API) paced(h gate.Handler) gate.Handler {
+	return func(ctx context.Context, r *gate.Request) (gate.Answer, error) {
+		if err := a.hold(r.Phone.ID); err != nil {
+			return gate.Answer{}, err
+		}
+		return h(ctx, r)
+	}
+}
+
+// caller is the authenticator of a request, with the assertion that came along.
+func (a *API) caller(ctx context.Context, r *gate.Request, assertion json.RawMessage) (directory.Self, error) {
+	premise, err := a.Verification.Operation(ctx, r.Phone, assertion)
+	return directory.Self{Phone: r.Phone, Address: r.Addr.String(), Premise: premise}, err
+}
+
+// unverified is the authenticator of a request that needs no assertion.
+func unverified(r *gate.Request) directory.Self {
+	return directory.Self{Phone: r.Phone, Address: r.Addr.String(), Premise: func(store.Writer) error { return nil }}
+}
+
+func (a *API) authenticatorSelf(ctx context.Context, r *gate.Request) (gate.Answer, error) {
+	if err := a.touch(ctx, r.Phone); err != nil {
+		return gate.Answer{}, err
+	}
+	return a.describe(ctx, r.Phone.ID)
+}
+
+// touch notes that an authenticator was heard of, now and then.
+func (a *API) touch(ctx context.Context, p store.Phone) error {
+	if a.Now().Sub(p.LastSeen) < touchEvery {
+		return nil
+	}
+	if err := a.Directory.TouchPhone(ctx, p.ID); err != nil {
+		return fmt.Errorf("note that an authenticator was seen: %w", err)
+	}
+	return nil
+}
+
+// describe tells an authenticator about itself.
+func (a *API) describe(ctx context.Context, phoneID string) (gate.Answer, error) {
+	var p store.Phone
+	var settings store.Settings
+	var user store.User
+	err := a.Store.View(ctx, func(r store.Reader) (err error) {
+		if p, err = r.Phone(phoneID); err != nil {
+			return err
+		}
+		users, err := r.PhoneUsers(phoneID)
+		if err != nil {
+			return err
+		}
+		if len(users) > 0 {
+			user = users[0]
+		}
+		settings, err = r.Settings()
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return gate.Answer{}, duoapi.NewError(duoapi.CodeDeviceUnknown, "")
+	}
+	if err != nil {
+		return gate.Answer{}, fmt.Errorf("describe an authenticator: %w", err)
+	}
+	key := a.webPushKey(ctx)
+	capabilities := []string{agentapi.CapabilityDigits, agentapi.CapabilityStream, agentapi.CapabilityDevices}
+	if a.Verification.Party.Available() {
+		capabilities = append(capabilities, agentapi.CapabilityUserVerification)
+	}
+	if key != "" {
+		capabilities = append(capabilities, agentapi.CapabilityWebPush)
+	}
+	return gate.Answer{Response: agentapi.Authenticator{
+		AuthenticatorID: p.ID, UserID: user.ID, Username: user.Username, Name: p.Name, Platform: p.Platform,
+		Created: p.Created.Unix(), Activated: p.Activated.Unix(), URL: a.Base.String(), ServerVersion: version.String(),
+		Capabilities: capabilities, WebPushKey: key, UserVerification: a.verificationState(p),
+		PushSeconds: settings.PushTimeout, HelpdeskMessage: settings.HelpdeskMessage,
+	}}, nil
+}
+
+func (a *API) verificationState(p store.Phone) agentapi.VerificationState {
+	return agentapi.VerificationState{Registered: p.Verification != "", Available: a.Verification.Party.Available()}
+}
+
+func (a *API) announce(ctx context.Context, r *gate.Request) (gate.Answer, error) {
+	var b agentapi.Announcement
+	if err := decode(r.Body, &b); err != nil {
+		return gate.Answer{}, err
+	}
+	if len(b.Capabilities) > agentapi.MaxCapabilities {
+		return gate.Answer{}, gate.Invalid("capabilities", fmt.Sprintf("more than %d", agentapi.MaxCapabilities))
+	}
+	err := a.Directory.Announce(ctx, unverified(r), store.Announcement{Program: b.Program, Capabilities: b.Capabilities}, b.Platform)
+	if err != nil {
+		return gate.Answer{}, err
+	}
+	return a.describe(ctx, r.Phone.ID)
+}
+
+func (a *API) devices(ctx context.Context, r *gate.Request) (gate.Answer, error) {
+	list := []agentapi.Device{}
+	err := a.Store.View(ctx, func(s store.Reader) error {
+		phones, err := directory.Authenticators(s, r.Phone)
+		if err != nil {
+			return err
+		}
+		for _, p := range phones {
+			d, err := device(s, p, r.Phone.ID)
+			if err != nil {
+				return err
+			}
+			list = append(list, d)
+		}
+		return nil
+	})
+	if err != nil {
+		return gate.Answer{}, fmt.Errorf("list authenticators: %w", err)
+	}
+	return gate.Answer{Response: agentapi.Devices{Devices: list}}, nil
+}
+
+func device(r store.Reader, p store.Phone, self string) (agentapi.Device, error) {
+	webPush, err := hasWebPush(r, p.ID)
+	return agentapi.Device{
+		AuthenticatorID: p.ID, Name: p.Name, Platform: p.Platform, Activated: p.Activated.Unix(), LastSeen: p.LastSeen.Unix(),
+		This: p.ID == self, UserVerification: p.Verification != "", WebPush: webPush,
+	}, err
+}
+
+func (a *API) renameDevice(ctx context.Context, r *gate.Request) (gate.Answer, error) {
+	var b agentapi.Rename
+	if err := decode(r.Body, &b); err != nil {
+		return gate.Answer{}, err
+	}
+	p, err := a.Directory.RenameAuthenticator(ctx, unverified(r), r.Path("id"), b.Name)
+	if err != nil {
+		return gate.Answer{}, err
+	}
+	var out agentapi.Device
+	err = a.Store.View(ctx, func(s store.Reader) (err error) {
+		out, err = device(s, p, r.Phone.ID)
+		return err
+	})
+	if err != nil {
+		return gate.Answer{}, fmt.Errorf("read a renamed authenticator: %w", err)
+	}
+	return gate.Answer{Response: out}, nil
+}
+
+func (a *API) removeDevice(ctx context.Context, r *gate.Request) (gate.Answer, error) {
+	var b agentapi.Verification
+	if err := decode(r.Body, &b); err != nil {
+		return gate.Answer{}, err
+	}
+	self, err := a.caller(ctx, r, b.Verification)
+	if err != nil {
+		return gate.Answer{}, err
+	}
+	p, err := a.Directory.RemoveAuthenticator(ctx, self, r.Path("id"))
+	if err != nil {
+		return gate.Answer{}, err
+	}
+	a.Hub.Wake(push.Phone(p.ID)) // its stream ends
+	a.Log.Info("an authenticator was removed by its person", "phone", p.ID, "by", r.Phone.ID, "peer", r.Addr)
+	return gate.Answer{Response: agentapi.Removed{AuthenticatorID: p.ID}}, nil
+}
+
+func (a *API) move(ctx context.Context, r *gate.Request) (gate.Answer, error) {
+	var b agentapi.Verification
+	if err := decode(r.Body, &b); err != nil {
+		return gate.Answer{}, err
+	}
+	self, err := a.caller(ctx, r, b.Verification)
+	if err != nil {
+		return gate.Answer{}, err
+	}
+	made, err := a.Directory.MoveAuthenticator(ctx, self)
+	if err != nil {
+		return gate.Answer{}, err
+	}
+	rows, err := modules(made.Link)
+	if err != nil {
+		return gate.Answer{}, err
+	}
+	a.Log.Info("an authenticator begins to move", "phone", r.Phone.ID, "peer", r.Addr)
+	return gate.Answer{Response: agentapi.Move{Link: made.Link, Code: made.Code, Expires: made.Expires.Unix(), QR: rows}}, nil
+}
+
+// modules are the rows of the QR code of text, 1 for a dark module.
+func modules(text string) ([]string, error) {
+	code, err := qr.Encode(text, qr.M)
+	if err != nil {
+		return nil, fmt.Errorf("draw activation link: %w", err)
+	}
+	rows := make([]string, code.Size)
+	for y := range rows {
+		var row strings.Builder
+		for x := range code.Size {
+			if code.Black(x, y) {
+				row.WriteByte('1')
+			} else {
+				row.WriteByte('0')
+			}
+		}
+		rows[y] = row.String()
+	}
+	return rows, nil
+}
+
+// empty reads the body of a call that says nothing.
+func empty(r *gate.Request) error { return decode(r.Body, &struct{}{}) }
+
+func (a *API) beginVerification(ctx context.Context, r *gate.Request) (gate.Answer, error) {
+	if err := empty(r); err != nil {
+		return gate.Answer{}, err
+	}
+	options, err := a.Verification.Begin(ctx, r.Phone)
+	return gate.Answer{Response: agentapi.VerificationOptions{Options: options}}, err
+}
+
+func (a *API) finishVerification(ctx context.Context, r *gate.Request) (gate.Answer, error) {
+	var b agentapi.VerificationCredential
+	if err := decode(r.Body, &b); err != nil {
+		return gate.Answer{}, err
+	}
+	if len(b.Credential) == 0 {
+		return gate.Answer{}, gate.Missing("credential")
+	}
+	if err := a.Verification.Finish(ctx, r.Phone, b.Credential, r.Addr.String()); err != nil {
+		return gate.Answer{}, err
+	}
+	a.Log.Info("an authenticator has registered user verification", "phone", r.Phone.ID, "peer", r.Addr)
+	return gate.Answer{Response: agentapi.VerificationState{Registered: true, Available: true}}, nil
+}
+
+func (a *API) verificationChallenge(ctx context.Context, r *gate.Request) (gate.Answer, error) {
+	if err := empty(r); err != nil {
+		return gate.Answer{}, err
+	}
+	options, err := a.Verification.Challenge(ctx, r.Phone)
+	return gate.Answer{Response: agentapi.VerificationOptions{Options: options}}, err
+}
+
+func (a *API) removeVerification(ctx context.Context, r *gate.Request) (gate.Answer, error) {
+	var b agentapi.Verification
+	if err := decode(r.Body, &b); err != nil {
+		return gate.Answer{}, err
+	}
+	if err := a.Verification.Remove(ctx, r.Phone, b.Verification, r.Addr.String()); err != nil {
+		return gate.Answer{}, err
+	}
+	a.Log.Info("an authenticator has removed user verification", "phone", r.Phone.ID, "peer", r.Addr)
+	return gate.Answer{Response: agentapi.VerificationState{Available: a.Verification.Party.Available()}}, nil
+}

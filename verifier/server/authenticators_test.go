@@ -1,0 +1,463 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server_test
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sallyport-mfa/sallyport/internal/agentapi"
+	"github.com/sallyport-mfa/sallyport/internal/duoapi"
+	"github.com/sallyport-mfa/sallyport/internal/invite"
+	"github.com/sallyport-mfa/sallyport/verifier/directory"
+	"github.com/sallyport-mfa/sallyport/verifier/login"
+	"github.com/sallyport-mfa/sallyport/verifier/store"
+	"github.com/sallyport-mfa/sallyport/verifier/verification/verificationtest"
+)
+
+// agent is a client with the key of an authenticator.
+func (s *site) agent(userID string) *agentapi.Client {
+	s.t.Helper()
+	key, phone := s.authenticator(userID)
+	return &agentapi.Client{BaseURL: s.base, Key: key, KeyID: phone, HTTP: s.admin.HTTP, Now: s.clock.Now}
+}
+
+// agent is a client with the key of the push's authenticator.
+func (p pending) agent(s *site) *agentapi.Client {
+	return &agentapi.Client{BaseURL: s.base, Key: p.key, KeyID: p.phone, HTTP: s.admin.HTTP, Now: s.clock.Now}
+}
+
+// verifies registers user verification.
+func (s *site) verifies(c *agentapi.Client) *verificationtest.Authenticator {
+	s.t.Helper()
+	device := verificationtest.New(s.t, s.base.Hostname(), s.base.String())
+	begun, err := c.BeginVerification(s.t.Context())
+	s.must(err)
+	state, err := c.FinishVerification(s.t.Context(), agentapi.VerificationCredential{Credential: device.Register(begun.Options)})
+	s.must(err)
+	if !state.Registered || !state.Available {
+		s.t.Fatalf("%+v", state)
+	}
+	return device
+}
+
+// assertion is one over a new challenge.
+func (s *site) assertion(c *agentapi.Client, device *verificationtest.Authenticator) agentapi.Verification {
+	s.t.Helper()
+	made, err := c.VerificationChallenge(s.t.Context())
+	s.must(err)
+	return agentapi.Verification{Verification: device.Answer(made.Options)}
+}
+
+func TestAuthenticatorSelf(t *testing.T) {
+	s := newSite(t)
+	alice := s.user("alice")
+	s.must(s.call(s.admin, "POST", "/admin/v1/settings", params{"helpdesk_message": "call 1234"}, nil))
+	c := s.agent(alice)
+	got, err := c.AuthenticatorSelf(t.Context())
+	s.must(err)
+	want := []string{agentapi.CapabilityDigits, agentapi.CapabilityStream, agentapi.CapabilityDevices, agentapi.CapabilityUserVerification}
+	if got.AuthenticatorID != c.KeyID || got.UserID != alice || got.Username != "alice" || got.URL != s.base.String() ||
+		!slices.Equal(got.Capabilities, want) || got.WebPushKey != "" || got.PushSeconds != 60 || got.HelpdeskMessage != "call 1234" ||
+		got.ServerVersion == "" || got.Activated == 0 || got.UserVerification != (agentapi.VerificationState{Available: true}) {
+		t.Errorf("%+v", got)
+	}
+	got, err = c.Announce(t.Context(), agentapi.Announcement{Capabilities: []string{"digits", "from the future"}, Program: "test/1", Platform: "Plan 9"})
+	s.must(err)
+	if got.Platform != "Plan 9" {
+		t.Errorf("platform %q", got.Platform)
+	}
+	s.must(s.store.View(t.Context(), func(r store.Reader) error {
+		a, err := r.Announcement(c.KeyID)
+		if a.Program != "test/1" || !slices.Equal(a.Capabilities, []string{"digits", "from the future"}) {
+			t.Errorf("announced %+v", a)
+		}
+		return err
+	}))
+	for _, wrong := range []agentapi.Announcement{
+		{Capabilities: slices.Repeat([]string{"x"}, agentapi.MaxCapabilities+1)},
+		{Capabilities: []string{strings.Repeat("x", agentapi.MaxCapabilityBytes+1)}},
+		{Program: "two\nlines"}, {Platform: strings.Repeat("x", 65)},
+	} {
+		if _, err := c.Announce(t.Context(), wrong); code(err) != duoapi.CodeInvalidParameter {
+			t.Errorf("%.40v: %v", wrong, err)
+		}
+	}
+}
+
+func TestDevices(t *testing.T) {
+	s := newSite(t)
+	alice, mallory := s.user("alice"), s.user("mallory")
+	laptop, phone, other := s.agent(alice), s.agent(alice), s.agent(mallory)
+	if _, err := laptop.RenameDevice(t.Context(), phone.KeyID, "  my phone "); err != nil {
+		t.Fatal(err)
+	}
+	s.verifies(phone)
+	list, err := laptop.Devices(t.Context())
+	s.must(err)
+	if len(list) != 2 || list[0].AuthenticatorID != laptop.KeyID || !list[0].This || list[0].UserVerification ||
+		list[1].Name != "my phone" || list[1].This || !list[1].UserVerification || list[1].LastSeen == 0 {
+		t.Errorf("%+v", list)
+	}
+	for _, id := range []string{other.KeyID, "DPNOSUCHPHONE", "", s.newMobile()} {
+		if _, err := laptop.RenameDevice(t.Context(), id, "mine"); code(err) == 0 {
+			t.Errorf("renamed %q", id)
+		}
+		if _, err := laptop.RemoveDevice(t.Context(), id, agentapi.Verification{}); code(err) == 0 {
+			t.Errorf("removed %q", id)
+		}
+	}
+	for _, name := range []string{"", "  ", "a\x1bb", strings.Repeat("x", 65)} {
+		if _, err := laptop.RenameDevice(t.Context(), phone.KeyID, name); code(err) != duoapi.CodeInvalidParameter {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	// The laptop has no user verification, and the phone's is not asked for.
+	if _, err := laptop.RemoveDevice(t.Context(), phone.KeyID, agentapi.Verification{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := phone.AuthenticatorSelf(t.Context()); code(err) != duoapi.CodeInvalidProof {
+		t.Errorf("the removed one: %v", err)
+	}
+	if _, err := laptop.RemoveDevice(t.Context(), laptop.KeyID, agentapi.Verification{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := laptop.Devices(t.Context()); code(err) != duoapi.CodeInvalidProof {
+		t.Errorf("the one that removed itself: %v", err)
+	}
+	s.wantActions("authenticator_rename", "authenticator_remove", "user_verification_add")
+}
+
+// TestSharedDevice: who shares a phone with somebody does not manage the phones of both.
+func TestSharedDevice(t *testing.T) {
+	s := newSite(t)
+	alice, bob := s.user("alice"), s.user("bob")
+	mine, shared := s.agent(alice), s.agent(alice)
+	s.must(s.dir.AttachPhone(t.Context(), directory.Actor{Name: "test"}, bob, shared.KeyID))
+	if _, err := mine.RemoveDevice(t.Context(), shared.KeyID, agentapi.Verification{}); code(err) != duoapi.CodeDeviceUnknown {
+		t.Errorf("alice alone removes what bob has too: %v", err)
+	}
+	list, err := mine.Devices(t.Context())
+	s.must(err)
+	if len(list) != 1 {
+		t.Errorf("%+v", list)
+	}
+	if _, err := shared.RemoveDevice(t.Context(), mine.KeyID, agentapi.Verification{}); err != nil {
+		t.Errorf("who answers for both: %v", err)
+	}
+}
+
+func TestMove(t *testing.T) {
+	s := newSite(t)
+	alice := s.user("alice")
+	old := s.agent(alice)
+	moved, err := old.Move(t.Context(), agentapi.Verification{})
+	s.must(err)
+	if base, token, err := invite.ParseLink(moved.Link); err != nil || base.Host != s.base.Host || token.String() != moved.Code {
+		t.Errorf("link %s, code %s: %v", moved.Link, moved.Code, err)
+	}
+	if left := time.Unix(moved.Expires, 0).Sub(s.clock.Now()); left > directory.MoveFor || left < directory.MoveFor-time.Minute {
+		t.Errorf("good for %s", left)
+	}
+	if len(moved.QR) < 21 {
+		t.Errorf("%d rows", len(moved.QR))
+	}
+	for _, row := range moved.QR {
+		if len(row) != len(moved.QR) || strings.Trim(row, "01") != "" {
+			t.Errorf("row %q", row)
+		}
+	}
+	if _, err := old.AuthenticatorSelf(t.Context()); err != nil {
+		t.Errorf("before the move: %v", err)
+	}
+	key := s.newKey()
+	var got agentapi.Activated
+	s.must(s.activate(key, moved.Code, &got))
+	if got.AuthenticatorID != old.KeyID {
+		t.Errorf("moved to %s", got.AuthenticatorID)
+	}
+	if _, err := old.AuthenticatorSelf(t.Context()); code(err) != duoapi.CodeInvalidProof {
+		t.Errorf("the old key: %v", err)
+	}
+	late := &agentapi.Client{BaseURL: s.base, Key: key, KeyID: got.AuthenticatorID, HTTP: s.admin.HTTP, Now: s.clock.Now}
+	moved, err = late.Move(t.Context(), agentapi.Verification{})
+	s.must(err)
+	s.clock.Add(directory.MoveFor)
+	if err := s.activate(s.newKey(), moved.Code, nil); code(err) != duoapi.CodeActivateExpired {
+		t.Errorf("a late move: %v", err)
+	}
+	s.must(s.call(s.admin, "POST", "/admin/v1/users/"+alice, params{"status": "disabled"}, nil))
+	if _, err := late.Move(t.Context(), agentapi.Verification{}); code(err) != duoapi.CodeForbidden {
+		t.Errorf("a disabled user: %v", err)
+	}
+}
+
+// TestVerifiedOperations: once registered, what takes rights away or hands them on
+// needs the person, once for each.
+func TestVerifiedOperations(t *testing.T) {
+	s := newSite(t)
+	alice := s.user("alice")
+	c, other := s.agent(alice), s.agent(alice)
+	device := s.verifies(c)
+	operations := map[string]func(agentapi.Verification) error{
+		"move": func(v agentapi.Verification) error { _, err := c.Move(t.Context(), v); return err },
+		"remove another": func(v agentapi.Verification) error {
+			_, err := c.RemoveDevice(t.Context(), other.KeyID, v)
+			return err
+		},
+		"remove verification": func(v agentapi.Verification) error { _, err := c.RemoveVerification(t.Context(), v); return err },
+	}
+	used := s.assertion(c, device)
+	s.must(operations["move"](used))
+	for name, do := range operations {
+		if err := do(agentapi.Verification{}); code(err) != duoapi.CodeVerificationNone {
+			t.Errorf("%s, without: %v", name, err)
+		}
+		if err := do(used); code(err) != duoapi.CodeVerificationWrong {
+			t.Errorf("%s, with a used one: %v", name, err)
+		}
+		if err := do(agentapi.Verification{Verification: device.Assert([]byte("a challenge of one's own"))}); code(err) != duoapi.CodeVerificationWrong {
+			t.Errorf("%s, over no challenge: %v", name, err)
+		}
+		late := s.assertion(c, device)
+		s.clock.Add(5 * time.Minute)
+		if err := do(late); code(err) != duoapi.CodeVerificationWrong {
+			t.Errorf("%s, late: %v", name, err)
+		}
+		spoilt := s.assertion(c, device)
+		spoilt.Verification = json.RawMessage(`{"id":1}`)
+		if err := do(spoilt); code(err) != duoapi.CodeVerificationWrong {
+			t.Errorf("%s, malformed: %v", name, err)
+		}
+	}
+	if _, err := c.BeginVerification(t.Context()); code(err) != duoapi.CodeVerificationOff {
+		t.Errorf("a second registration: %v", err)
+	}
+	s.must(operations["remove another"](s.assertion(c, device)))
+	s.must(operations["remove verification"](s.assertion(c, device)))
+	s.must(operations["move"](agentapi.Verification{}))
+	if _, err := c.VerificationChallenge(t.Context()); code(err) != duoapi.CodeVerificationOff {
+		t.Errorf("a challenge without a credential: %v", err)
+	}
+	s.wantActions("user_verification_remove")
+}
+
+// TestVerifiedAnswers: once registered, nothing but the person at the device
+// approves, and every approval needs them anew.
+func TestVerifiedAnswers(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(*site, *verificationtest.Authenticator)
+		over  func(answer string) []byte // nil: as it should be
+		code  int
+	}{
+		"right":                 {code: 0},
+		"another answer":        {over: func(string) []byte { return agentapi.AnswerChallenge("x") }, code: duoapi.CodeVerificationWrong},
+		"person not verified":   {spoil: func(_ *site, d *verificationtest.Authenticator) { d.Flags = verificationtest.Present }, code: duoapi.CodeVerificationWrong},
+		"person not there":      {spoil: func(_ *site, d *verificationtest.Authenticator) { d.Flags = verificationtest.Verified }, code: duoapi.CodeVerificationWrong},
+		"another origin":        {spoil: func(_ *site, d *verificationtest.Authenticator) { d.Origin = "https://verifier.example" }, code: duoapi.CodeVerificationWrong},
+		"another relying party": {spoil: func(_ *site, d *verificationtest.Authenticator) { d.RPID = "example" }, code: duoapi.CodeVerificationWrong},
+		"in a frame":            {spoil: func(_ *site, d *verificationtest.Authenticator) { d.Cross = true }, code: duoapi.CodeVerificationWrong},
+		"a copy":                {spoil: func(_ *site, d *verificationtest.Authenticator) { d.Count = 0 }, code: duoapi.CodeVerificationWrong},
+		"another credential": {spoil: func(s *site, d *verificationtest.Authenticator) {
+			d.ID = []byte("another")
+		}, code: duoapi.CodeVerificationWrong},
+		"another key": {spoil: func(s *site, d *verificationtest.Authenticator) { d.Key = s.newKey() }, code: duoapi.CodeVerificationWrong},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			p := s.push()
+			agent := p.agent(s)
+			device := s.verifies(agent)
+			if c.spoil != nil {
+				c.spoil(s, device)
+			}
+			tx := agentapi.Transaction{TxID: p.txID, Context: p.context}
+			signed, err := agent.SignAnswer(tx, agentapi.Approve, p.code)
+			s.must(err)
+			challenge := agentapi.AnswerChallenge(signed)
+			if c.over != nil {
+				challenge = c.over(signed)
+			}
+			_, err = agent.SendAnswer(t.Context(), p.txID, agentapi.SignedAnswer{Answer: signed, Verification: device.Assert(challenge)})
+			if code(err) != c.code {
+				t.Fatalf("%v, want %d", err, c.code)
+			}
+			if c.code == 0 {
+				return
+			}
+			s.wantRefusal(p.txID, "verification_wrong")
+			// To say no, nobody has to prove who they are.
+			if _, err := agent.Answer(t.Context(), tx, agentapi.Deny, ""); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// refusedAnswers are the refused answers in the administrator log, newest first.
+func (s *site) refusedAnswers() (list []struct{ TxID, Phone, Reason, Object string }) {
+	s.t.Helper()
+	var log []struct{ Action, Description, Object string }
+	s.must(s.call(s.admin, "GET", "/admin/v1/logs/administrator", nil, &log))
+	for _, e := range log {
+		if e.Action != "answer_refused" {
+			continue
+		}
+		var d struct {
+			TxID   string `json:"txid"`
+			Phone  string `json:"phone_id"`
+			Reason string `json:"reason"`
+		}
+		s.must(json.Unmarshal([]byte(e.Description), &d))
+		list = append(list, struct{ TxID, Phone, Reason, Object string }{d.TxID, d.Phone, d.Reason, e.Object})
+	}
+	return list
+}
+
+func (s *site) wantRefusal(txID, reason string) {
+	s.t.Helper()
+	list := s.refusedAnswers()
+	for _, e := range list {
+		if e.TxID == txID && e.Reason == reason && e.Object == "alice" {
+			return
+		}
+	}
+	s.t.Errorf("no %s of %s in %+v", reason, txID, list)
+}
+
+// TestRefusedAnswers: each way in which an answer does not fit has its own code,
+// and its own reason in the administrator log.
+func TestRefusedAnswers(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil    func(s *site, p *pending)
+		decision string
+		code     int
+		reason   string
+	}{
+		"changed digits": {func(_ *site, p *pending) { p.code = "00000x" }, login.Approve, duoapi.CodeTxDigits, "wrong_digits"},
+		"no digits":      {func(_ *site, p *pending) { p.code = "" }, login.Approve, duoapi.CodeTxDigitsMissing, "digits_missing"},
+		"changed context": {func(_ *site, p *pending) { p.context = strings.Replace(p.context, "alice", "admin", 1) },
+			login.Approve, duoapi.CodeAnswerContext, "other_context"},
+		"changed key": {func(s *site, p *pending) { p.signer = s.newKey() }, login.Approve, duoapi.CodeAnswerSignature, "bad_signature"},
+		"changed transaction": {func(s *site, p *pending) { p.signedTx = "another" },
+			login.Approve, duoapi.CodeAnswerTransaction, "other_transaction"},
+		"changed audience":    {func(_ *site, p *pending) { p.audience = "https://other.example" }, login.Approve, duoapi.CodeAnswerAudience, "other_audience"},
+		"signed long ago":     {func(_ *site, p *pending) { p.age = 6 * time.Minute }, login.Approve, duoapi.CodeAnswerTime, "wrong_time"},
+		"an unknown decision": {func(*site, *pending) {}, "allow", duoapi.CodeTxAnswer, "does_not_fit"},
+		"replayed":            {func(s *site, p *pending) { s.must(p.answer(s, login.Deny, "")) }, login.Deny, duoapi.CodeTxAnswered, "answered"},
+		"late":                {func(s *site, _ *pending) { s.clock.Add(time.Minute) }, login.Approve, duoapi.CodeTxExpired, "late"},
+		"called off": {func(s *site, p *pending) {
+			s.must(s.call(s.auth, "POST", "/sallyport/v1/transactions/"+p.txID+"/cancel", nil, nil))
+		}, login.Approve, duoapi.CodeTxCanceled, "cancelled"},
+		"from another account": {func(s *site, p *pending) { p.key, p.phone = s.authenticator(s.user("mallory")) },
+			login.Approve, duoapi.CodeTxUnknown, "other_account"},
+		"without verification": {func(s *site, p *pending) { s.verifies(p.agent(s)) }, login.Approve, duoapi.CodeVerificationNone, "verification_missing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			p := s.push()
+			c.spoil(s, &p)
+			if err := p.answer(s, c.decision, p.code); code(err) != c.code {
+				t.Fatalf("%v, want %d", err, c.code)
+			}
+			s.wantRefusal(p.txID, c.reason)
+			if list := s.refusedAnswers(); len(list) != 1 || list[0].Phone != p.phone {
+				t.Errorf("%+v", list)
+			}
+		})
+	}
+}
+
+// TestRemovedDeviceAnswers: a removed authenticator proves nothing, so nothing is kept.
+func TestRemovedDeviceAnswers(t *testing.T) {
+	s := newSite(t)
+	p := s.push()
+	_, err := p.agent(s).RemoveDevice(t.Context(), p.phone, agentapi.Verification{})
+	s.must(err)
+	if err := p.answer(s, login.Approve, p.code); code(err) != duoapi.CodeInvalidProof {
+		t.Errorf("%v", err)
+	}
+	if list := s.refusedAnswers(); len(list) != 0 {
+		t.Errorf("%+v", list)
+	}
+}
+
+// TestRefusalsAreBounded: an authenticator does not fill the log.
+func TestRefusalsAreBounded(t *testing.T) {
+	s := newSite(t)
+	p := s.push()
+	p.context += " "
+	for range 25 {
+		if err := p.answer(s, login.Approve, p.code); code(err) != duoapi.CodeAnswerContext {
+			t.Fatal(err)
+		}
+	}
+	if n := len(s.refusedAnswers()); n != 20 {
+		t.Errorf("%d entries", n)
+	}
+}
+
+// TestPacedAuthenticator: one that changes too much waits; to answer it never has to.
+func TestPacedAuthenticator(t *testing.T) {
+	s := newSite(t)
+	p := s.push()
+	agent := p.agent(s)
+	var err error
+	for n := 0; err == nil && n < 200; n++ {
+		_, err = agent.Announce(t.Context(), agentapi.Announcement{})
+	}
+	var refused *duoapi.Error
+	if !errors.As(err, &refused) || refused.Code != duoapi.CodeTooManyRequests || refused.RetryAfter != 1 {
+		t.Fatal(err)
+	}
+	s.must(p.answer(s, login.Approve, p.code))
+}
+
+// TestOldAuthenticator speaks only the messages that there were before capabilities
+// were announced, written out, and gets the answers of then.
+func TestOldAuthenticator(t *testing.T) {
+	s := newSite(t)
+	p := s.push() // activates, and lists the login requests
+	var list map[string]any
+	s.must(s.proved(p.key, p.phone, "GET", "/sallyport/v1/authenticator/transactions?wait=25", "", &list, nil))
+	transactions, ok := list["transactions"].([]any)
+	if !ok || len(list) != 1 || len(transactions) != 1 {
+		t.Fatalf("%v", list)
+	}
+	tx, ok := transactions[0].(map[string]any)
+	if !ok || len(tx) != 5 || tx["txid"] != p.txID || tx["context"] != p.context || tx["verified"] != true {
+		t.Errorf("%v", tx)
+	}
+	for _, member := range []string{"created", "expires"} {
+		if _, number := tx[member].(float64); !number {
+			t.Errorf("%s: %v", member, tx[member])
+		}
+	}
+	wrong := p.answer(s, login.Approve, "12345x")
+	var refused *duoapi.Error
+	if !errors.As(wrong, &refused) || refused.Code != 40334 || refused.Detail != "2 tries left" {
+		t.Errorf("wrong digits: %v", wrong)
+	}
+	var answered map[string]any
+	s.must(p.answerInto(s, login.Approve, p.code, &answered))
+	if len(answered) != 2 || answered["txid"] != p.txID || answered["decision"] != "approve" {
+		t.Errorf("%v", answered)
+	}
+	var hosts map[string]any
+	s.must(s.proved(p.key, p.phone, "GET", "/sallyport/v1/authenticator/hosts", "", &hosts, nil))
+	if _, there := hosts["hosts"]; !there || len(hosts) != 1 {
+		t.Errorf("%v", hosts)
+	}
+	s.must(s.store.View(t.Context(), func(r store.Reader) error {
+		if _, err := r.Announcement(p.phone); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("announced: %v", err)
+		}
+		return nil
+	}))
+}
