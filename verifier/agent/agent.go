@@ -91,7 +91,6 @@ func (a *API) Register(mux gate.Routes) {
 	}))
 	mux.Handle("POST "+telephony.CallbackPath, a.Gate.Webhook(a.checkCallback, a.callback))
 
-	mux.Handle("GET "+invite.ActivationPath, a.Gate.Open(activationPage))
 	mux.Handle("GET "+directory.BarcodePath, a.Gate.Open(a.barcode))
 }
 
@@ -375,15 +374,6 @@ func (a *API) callStands(ctx context.Context, b callbackBody) error {
 		return fmt.Errorf("find the call: %w", err)
 	}
 	return login.Over(tx, a.Now())
-}
-
-// activationPage is what a browser shows that opened an activation link; the
-// code itself stays in the browser, behind the #.
-func activationPage(context.Context, *gate.Request) (gate.Answer, error) {
-	return gate.Answer{Type: "text/plain; charset=utf-8", Response: []byte(
-		"This link activates an authenticator. On the machine that is to be one, run\n\n" +
-			"    sallyport authenticator activate 'LINK'\n\n" +
-			"with the whole address of this page, from https:// to its end, as LINK.\n")}, nil
 }
 
 // barcode draws an activation link, and nothing else, as a QR picture.

@@ -22,8 +22,10 @@ import (
 	"time"
 
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
+	"github.com/sallyport-mfa/sallyport/internal/version"
 	"github.com/sallyport-mfa/sallyport/verifier/adminapi"
 	"github.com/sallyport-mfa/sallyport/verifier/agent"
+	"github.com/sallyport-mfa/sallyport/verifier/app"
 	"github.com/sallyport-mfa/sallyport/verifier/authapi"
 	"github.com/sallyport-mfa/sallyport/verifier/certs"
 	"github.com/sallyport-mfa/sallyport/verifier/deviceapi"
@@ -133,6 +135,7 @@ func New(c Config) *Server {
 	}).Register(s)
 	s.pages = pages.New(pages.Config{Base: c.Base, Partners: c.Partners, Help: s.help, Now: c.Now, Log: c.Log})
 	s.pages.Register(s.mux)
+	app.New(app.Config{Pages: s.pages, Partners: c.Partners, Version: version.String()}).Register(s.mux)
 	s.mux.HandleFunc("GET /healthz", s.health)
 	s.mux.HandleFunc("GET /readyz", s.ready)
 	return s

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/**
+ * How an account learns of login requests while the app is open: by the event
+ * stream; where that does not get through, by long polling; and where not even
+ * that, by asking again and again.
+ *
+ *   STREAM ── 3 openings without a first event ──► LONG ── 3 failures ──► SHORT
+ *      ▲                                            │                       │
+ *      └──────────────── after 5 minutes ───────────┴───────────────────────┘
+ *
+ * Whatever fails is tried again after a pause that doubles up to 30 s; showing the
+ * page, or the network coming back, ends the pause.
+ */
+
+import { Refusal, Unreachable, codes } from './api.js';
+import { readTransactions } from './request.js';
+
+/** @typedef {import('./request.js').Transaction} Transaction */
+/** @typedef {'connecting'|'stream'|'polling'|'offline'|'removed'|'paused'} State */
+
+/**
+ * @typedef {object} Source
+ * @property {(signal: AbortSignal) => AsyncIterable<import('./sse.js').Event|null>} stream
+ *   events; null for each sign of life without one. Throws Refusal or Unreachable
+ * @property {(wait: number, seen: string[], signal: AbortSignal) => Promise<unknown>} poll
+ *   the body of the answer
+ */
+
+/**
+ * @typedef {object} Environment
+ * @property {(ms: number, signal: AbortSignal) => Promise<void>} sleep ends early, without an error, if signal does
+ * @property {() => number} random from 0 to 1
+ * @property {() => number} now milliseconds
+ */
+
+export const limits = {
+  firstPause: 1000,
+  longestPause: 30_000,
+  /** Without a first event in this time, something between holds the stream back. */
+  firstEvent: 15_000,
+  /** The verifier sends something every 20 s. */
+  silence: 50_000,
+  failures: 3,
+  wait: 25,
+  shortPause: 5000,
+  retryStream: 5 * 60_000,
+};
+
+/** A stream that does not get through, as opposed to a network that is away. */
+class Blocked extends Error {}
+
+export class Listener {
+  /**
+   * @param {Source} source
+   * @param {Environment} environment
+   * @param {(list: Transaction[]) => void} onList
+   * @param {(state: State) => void} onState
+   */
+  constructor(source, environment, onList, onState) {
+    this.source = source;
+    this.env = environment;
+    this.onList = onList;
+    this.onState = onState;
+    /** @type {State} */
+    this.state = 'connecting';
+    /** @type {'stream'|'long'|'short'} */
+    this.way = 'stream';
+    this.pause = limits.firstPause;
+    this.failures = 0;
+    this.leftStream = 0;
+    /** @type {string[]|null} null: nothing has been heard yet */
+    this.seen = null;
+    this.stopped = false;
+    this.paused = false;
+    this.work = new AbortController();
+    this.rest = new AbortController();
+    this.alive = new AbortController();
+    /** @type {(() => void)|null} */
+    this.wake = null;
+  }
+
+  /** Listens until stop is called or the key is gone. */
+  async run() {
+    this.tell('connecting');
+    while (!this.stopped) {
+      if (this.paused) {
+        this.tell('paused');
+        await new Promise((resolve) => {
+          this.wake = () => resolve(undefined);
+        });
+        this.wake = null;
+        continue;
+      }
+      this.work = new AbortController();
+      try {
+        await this.once();
+      } catch (e) {
+        if (this.stopped || this.paused) continue;
+        if (e instanceof Refusal && e.code === codes.proof) {
+          this.stopped = true;
+          this.tell('removed');
+          return;
+        }
+        await this.failed(e);
+      }
+    }
+  }
+
+  /** Stops for good. */
+  stop() {
+    this.stopped = true;
+    this.interrupt();
+  }
+
+  /**
+   * Pauses while the page is hidden, goes on at once when it is shown.
+   *
+   * @param {boolean} paused
+   */
+  setPaused(paused) {
+    if (paused === this.paused) return;
+    this.paused = paused;
+    if (!paused) this.pause = limits.firstPause;
+    this.interrupt();
+  }
+
+  /** The network may be back, or be another one: ends a pause between two attempts. */
+  hurry() {
+    this.pause = limits.firstPause;
+    this.leftStream = -Infinity;
+    this.rest.abort();
+  }
+
+  interrupt() {
+    this.work.abort();
+    this.rest.abort();
+    this.wake?.();
+  }
+
+  /** @param {State} state */
+  tell(state) {
+    if (state === this.state && state !== 'connecting') return;
+    this.state = state;
+    this.onState(state);
+  }
+
+  /** @param {unknown} data */
+  heard(data) {
+    const list = readTransactions(data);
+    this.seen = list.map((tx) => tx.txid);
+    this.failures = 0;
+    this.pause = limits.firstPause;
+    this.onList(list);
+  }
+
+  /** One stream, or one poll. */
+  async once() {
+    if (this.way !== 'stream' && this.env.now() - this.leftStream >= limits.retryStream) {
+      this.way = 'stream';
+      this.failures = limits.failures - 1; // one attempt, then back
+    }
+    if (this.way === 'stream') return this.stream();
+    const wait = this.way === 'long' && this.seen !== null ? limits.wait : 0;
+    this.heard(await this.source.poll(wait, this.seen ?? [], this.work.signal));
+    this.tell('polling');
+    if (this.way === 'short') await this.sleep(limits.shortPause);
+  }
+
+  async stream() {
+    const work = this.work;
+    let first = true;
+    let late = false;
+    const done = new AbortController();
+    const watch = async () => {
+      // Each sign of life ends the sleep; a sleep that ends by itself ends the stream.
+      for (;;) {
+        const sleep = this.alive;
+        await this.env.sleep(first ? limits.firstEvent : limits.silence, sleep.signal);
+        if (done.signal.aborted) return;
+        if (!sleep.signal.aborted) {
+          late = true;
+          work.abort();
+          return;
+        }
+      }
+    };
+    const sign = () => {
+      const before = this.alive;
+      this.alive = new AbortController();
+      before.abort();
+    };
+    this.alive = new AbortController();
+    const watching = watch();
+    try {
+      for await (const event of this.source.stream(work.signal)) {
+        if (event?.event === 'transactions') {
+          first = false;
+          this.heard(JSON.parse(event.data));
+          this.tell('stream');
+        }
+        if (event?.event === 'end') return this.ended(JSON.parse(event.data)?.reason);
+        sign();
+      }
+      throw first ? new Blocked() : new Unreachable();
+    } catch (e) {
+      if (late) throw first ? new Blocked() : new Unreachable(e);
+      // A verifier or a proxy that has no stream.
+      if (e instanceof Refusal && e.code !== codes.proof) throw new Blocked();
+      throw e;
+    } finally {
+      done.abort();
+      sign();
+      work.abort();
+      await watching;
+    }
+  }
+
+  /** @param {unknown} reason */
+  ended(reason) {
+    if (reason === 'renew') return;
+    if (reason === 'removed') throw new Refusal(codes.proof, 'removed', '');
+    if (reason === 'replaced') {
+      // Too many tabs: opening another stream would only end the next one's.
+      this.leave('short');
+      return;
+    }
+    throw new Unreachable(reason);
+  }
+
+  /** @param {'long'|'short'} way */
+  leave(way) {
+    this.way = way;
+    this.failures = 0;
+    this.leftStream = this.env.now();
+  }
+
+  /** @param {unknown} e */
+  async failed(e) {
+    // A network that is away says nothing of the stream.
+    if (this.way !== 'stream' || e instanceof Blocked) this.failures++;
+    if (this.failures >= limits.failures) {
+      if (this.way === 'stream') {
+        this.leave('long');
+        return;
+      }
+      this.way = 'short';
+      this.failures = 0;
+    }
+    if (!(e instanceof Blocked)) this.tell('offline');
+    await this.sleep(this.pause * (0.5 + this.env.random() / 2));
+    this.pause = Math.min(this.pause * 2, limits.longestPause);
+    if (!(e instanceof Blocked) && this.state !== 'offline' && !this.stopped) this.tell('connecting');
+  }
+
+  /** @param {number} ms */
+  async sleep(ms) {
+    this.rest = new AbortController();
+    await this.env.sleep(ms, this.rest.signal);
+  }
+}

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/**
+ * An account at work: it listens for requests, keeps what became of each, and
+ * answers. It shows nothing.
+ */
+
+import { Refusal, Unreachable, clockOf, codes, get, post, read, request } from './api.js';
+import { Listener } from './listen.js';
+import { answerPayload, sign } from './proof.js';
+import { readContext } from './request.js';
+import { EventParser } from './sse.js';
+import { NotVerified, verify, verifyAnswer } from './webauthn.js';
+
+/** @typedef {import('./vault.js').Account} Account */
+/** @typedef {import('./request.js').Transaction} Transaction */
+/** @typedef {'open'|'answering'|'approved'|'denied'|'reported'|'expired'|'canceled'|'elsewhere'} RequestState */
+
+/**
+ * @typedef {object} LoginRequest
+ * @property {Session} session
+ * @property {Transaction} tx
+ * @property {import('./request.js').Context|null} context null: it cannot be read, and must not be approved
+ * @property {RequestState} state
+ * @property {unknown} error of the last attempt to answer; null if there was none
+ * @property {boolean} byDigits denied by the verifier because of wrong digits
+ */
+
+/** What the app can do, as it tells the verifier. */
+const capabilities = ['digits', 'stream', 'user_verification', 'web_push'];
+
+/** States in which a request waits for the person. */
+const waiting = ['open', 'answering'];
+
+export class Session extends EventTarget {
+  /**
+   * @param {Account} account
+   * @param {{program: string, platform: string}} about
+   */
+  constructor(account, about) {
+    super();
+    this.account = account;
+    this.about = about;
+    this.clock = clockOf(account.url);
+    /** @type {Map<string, LoginRequest>} */
+    this.requests = new Map();
+    /** @type {import('./listen.js').State} */
+    this.connection = 'connecting';
+    /** What the verifier says of the account; null before it has. @type {any} */
+    this.self = null;
+    this.listener = new Listener(
+      { stream: (signal) => this.stream(signal), poll: (wait, seen, signal) => this.poll(wait, seen, signal) },
+      { sleep, random: Math.random, now: () => performance.now() },
+      (list) => this.hear(list),
+      (state) => this.connected(state),
+    );
+  }
+
+  start() {
+    void this.listener.run();
+  }
+
+  stop() {
+    this.listener.stop();
+  }
+
+  changed() {
+    this.dispatchEvent(new Event('change'));
+  }
+
+  /** @param {import('./listen.js').State} state */
+  connected(state) {
+    const before = this.connection;
+    this.connection = state;
+    if ((state === 'stream' || state === 'polling') && before !== state && this.self === null) void this.announce();
+    this.changed();
+  }
+
+  /** Tells the verifier what the app can do, and learns what it offers. */
+  async announce() {
+    try {
+      this.self = await post(this.account, '/self', { capabilities, ...this.about });
+      this.dispatchEvent(new Event('self'));
+      this.changed();
+    } catch (e) {
+      // An old verifier knows no announcement, and one that is away hears it the next time.
+      if (!(e instanceof Refusal || e instanceof Unreachable)) throw e;
+    }
+  }
+
+  /**
+   * @param {AbortSignal} signal
+   * @returns {AsyncIterable<import('./sse.js').Event|null>}
+   */
+  async *stream(signal) {
+    const response = await request(this.account, 'GET', '/stream', { signal });
+    if (!response.headers.get('Content-Type')?.startsWith('text/event-stream') || !response.body) {
+      await read(response);
+      throw new Unreachable('not a stream');
+    }
+    const reader = response.body.getReader();
+    const decoder = new TextDecoder();
+    const parser = new EventParser();
+    try {
+      for (;;) {
+        const { value, done } = await broken(reader.read(), signal);
+        if (done) return;
+        yield null;
+        yield* parser.push(decoder.decode(value, { stream: true }));
+      }
+    } finally {
+      void reader.cancel().catch(() => {});
+    }
+  }
+
+  /**
+   * @param {number} wait seconds
+   * @param {string[]} seen
+   * @param {AbortSignal} signal
+   */
+  poll(wait, seen, signal) {
+    const query = new URLSearchParams();
+    if (wait > 0) query.set('wait', String(wait));
+    for (const id of seen) query.append('seen', id);
+    const text = query.toString();
+    return get(this.account, `/transactions${text && '?'}${text}`, signal);
+  }
+
+  /**
+   * Takes the open requests as the verifier lists them.
+   *
+   * @param {Transaction[]} list
+   */
+  hear(list) {
+    let fresh = false;
+    for (const tx of list) {
+      const known = this.requests.get(tx.txid);
+      if (known) {
+        // The verifier knows better: a request that was thought over is open.
+        if (known.state === 'expired' || known.state === 'elsewhere') known.state = 'open';
+        continue;
+      }
+      fresh = true;
+      this.requests.set(tx.txid, { session: this, tx, context: contextOf(tx), state: 'open', error: null, byDigits: false });
+    }
+    const listed = new Set(list.map((tx) => tx.txid));
+    for (const r of this.requests.values()) {
+      // While an answer is under way its own response says what became of it.
+      if (r.state === 'open' && !listed.has(r.tx.txid)) r.state = this.over(r) ? 'expired' : 'elsewhere';
+    }
+    if (fresh) this.dispatchEvent(new Event('request'));
+    this.changed();
+  }
+
+  /** @param {LoginRequest} r */
+  over(r) {
+    return this.clock.now() >= r.tx.expires * 1000;
+  }
+
+  /** Marks what has run out while nobody said so. */
+  tick() {
+    for (const r of this.requests.values()) {
+      if (r.state === 'open' && this.over(r)) {
+        r.state = 'expired';
+        this.changed();
+      }
+    }
+  }
+
+  /** Requests that wait for the person, the oldest first. */
+  waiting() {
+    return [...this.requests.values()].filter((r) => waiting.includes(r.state));
+  }
+
+  /** Forgets what became of requests that are over. */
+  forgetOver() {
+    for (const [id, r] of this.requests) if (!waiting.includes(r.state)) this.requests.delete(id);
+  }
+
+  /**
+   * Another tab of this browser has answered.
+   *
+   * @param {string} txid
+   * @param {RequestState} state
+   */
+  answeredInOtherTab(txid, state) {
+    const r = this.requests.get(txid);
+    if (!r || r.state === 'answering') return;
+    r.state = state;
+    this.changed();
+  }
+
+  /**
+   * Signs an answer and hands it in, once. What comes of it is in r.state and r.error.
+   *
+   * @param {LoginRequest} r
+   * @param {'approve'|'deny'|'fraud'} decision
+   * @param {string} [digits]
+   * @returns {Promise<void>}
+   */
+  async answer(r, decision, digits) {
+    if (r.state !== 'open') return;
+    r.state = 'answering';
+    r.error = null;
+    this.changed();
+    try {
+      const { account } = this;
+      const payload = await answerPayload({
+        aud: account.url,
+        txid: r.tx.txid,
+        context: r.tx.context,
+        decision,
+        digits: decision === 'approve' && r.tx.verified ? digits : undefined,
+        iat: this.clock.seconds(),
+      });
+      const answer = await sign(account.key, payload);
+      /** @type {Record<string, unknown>} */
+      const body = { answer };
+      if (decision === 'approve' && account.credential) {
+        body.verification = await verifyAnswer(account.credential, answer, Math.max(1000, r.tx.expires * 1000 - this.clock.now()));
+      }
+      const { decision: recorded } = await post(account, `/transactions/${encodeURIComponent(r.tx.txid)}`, body);
+      r.byDigits = decision === 'approve' && recorded === 'deny';
+      r.state = recorded === 'approve' ? 'approved' : recorded === 'fraud' ? 'reported' : 'denied';
+    } catch (e) {
+      r.state = stateAfter(e);
+      r.error = e;
+      if (!(e instanceof Refusal || e instanceof Unreachable || e instanceof NotVerified)) throw e;
+    } finally {
+      this.changed();
+    }
+  }
+
+  /**
+   * The proof of the person that an operation wants where one is registered.
+   *
+   * @returns {Promise<{verification?: object}>}
+   */
+  async verification() {
+    if (!this.account.credential) return {};
+    const { options } = await post(this.account, '/user_verification/challenge', {});
+    return { verification: await verify(options) };
+  }
+}
+
+/**
+ * @param {unknown} e
+ * @returns {RequestState}
+ */
+function stateAfter(e) {
+  if (!(e instanceof Refusal)) return 'open';
+  switch (e.code) {
+    case codes.answered:
+      return 'elsewhere';
+    case codes.expired:
+      return 'expired';
+    case codes.canceled:
+      return 'canceled';
+    default:
+      return 'open';
+  }
+}
+
+/** @param {Transaction} tx */
+function contextOf(tx) {
+  try {
+    return readContext(tx);
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * @template T
+ * @param {Promise<T>} reading
+ * @param {AbortSignal} signal
+ */
+async function broken(reading, signal) {
+  try {
+    return await reading;
+  } catch (e) {
+    if (signal.aborted) throw e;
+    throw new Unreachable(e);
+  }
+}
+
+/**
+ * @param {number} ms
+ * @param {AbortSignal} signal
+ * @returns {Promise<void>}
+ */
+function sleep(ms, signal) {
+  return new Promise((resolve) => {
+    if (signal.aborted) {
+      resolve();
+      return;
+    }
+    const timer = setTimeout(resolve, ms);
+    signal.addEventListener('abort', () => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
+}
