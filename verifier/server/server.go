@@ -95,7 +95,7 @@ type Server struct {
 	trust    *trust.Service
 	enroll   *enrollment.Service
 	pages    *pages.Pages
-	stopping chan struct{} // closed by stop
+	stopping chan struct{} // closed by Stop
 	stop     func()
 }
 
@@ -269,6 +269,10 @@ func (s *Server) Healthy(ctx context.Context) error {
 	})
 }
 
+// Stop tells those whom answers go to for long that the server stops, so that they
+// end. Serve does so by itself; a second call does nothing.
+func (s *Server) Stop() { s.stop() }
+
 // Serve answers on l until ctx ends, then lets requests under way end, at most
 // for a few seconds. It returns nil after an orderly stop.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
@@ -294,7 +298,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
-	s.stop()
+	s.Stop()
 	stop, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	if err := srv.Shutdown(stop); err != nil {
