@@ -63,10 +63,10 @@ type Request struct {
 
 // Service is a push service. Make one with New; it is safe for concurrent use.
 type Service struct {
-	origin string
-	now    func() time.Time
-	stop   chan struct{}
-	once   sync.Once
+	origins []string
+	now     func() time.Time
+	stop    chan struct{}
+	once    sync.Once
 
 	mu        sync.Mutex
 	resources map[string]*Resource
@@ -75,10 +75,11 @@ type Service struct {
 	changed   chan struct{} // closed and made anew at each request
 }
 
-// New makes the service that is reached at origin, such as https://push.example.
-func New(origin string, now func() time.Time) *Service {
+// New makes the service that is reached at origins, such as https://push.example.
+// Endpoints are made of the first.
+func New(now func() time.Time, origins ...string) *Service {
 	return &Service{
-		origin: origin, now: now, stop: make(chan struct{}), resources: map[string]*Resource{}, changed: make(chan struct{}),
+		origins: origins, now: now, stop: make(chan struct{}), resources: map[string]*Resource{}, changed: make(chan struct{}),
 	}
 }
 
@@ -105,7 +106,7 @@ type Resource struct {
 func (s *Service) Add(path string, key []byte, deliver func(Message)) *Resource {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := &Resource{Endpoint: s.origin + path, s: s, path: path, key: key, deliver: deliver, woken: make(chan struct{})}
+	r := &Resource{Endpoint: s.origins[0] + path, s: s, path: path, key: key, deliver: deliver, woken: make(chan struct{})}
 	s.resources[path] = r
 	return r
 }
@@ -249,7 +250,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	entry.Status = http.StatusCreated
 	s.keep(resource, message)
 	s.note(entry)
-	w.Header().Set("Location", s.origin+"/message/"+message.ID)
+	w.Header().Set("Location", s.origins[0]+"/message/"+message.ID)
 	w.Header().Set("TTL", strconv.Itoa(int(message.TTL.Seconds())))
 	w.WriteHeader(http.StatusCreated)
 }
@@ -331,7 +332,10 @@ func (s *Service) accept(r *http.Request, body []byte) (Message, *Resource, *ref
 			return m, nil, refuse(http.StatusBadRequest, "body: %v", err)
 		}
 	}
-	claims, err := checkVAPID(r.Header.Get("Authorization"), s.origin, resource.key, s.now())
+	if !slices.Contains(s.origins, "https://"+r.Host) {
+		return m, nil, refuse(http.StatusMisdirectedRequest, "Host: %q", r.Host)
+	}
+	claims, err := checkVAPID(r.Header.Get("Authorization"), "https://"+r.Host, resource.key, s.now())
 	switch {
 	case err == nil:
 	case strings.HasPrefix(err.Error(), "k:"):

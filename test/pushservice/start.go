@@ -31,7 +31,7 @@ func Start(t testing.TB) *Started {
 		t.Fatalf("the push service listens on %v", server.Listener.Addr())
 	}
 	s := &Started{
-		Service: New("https://"+address.String(), time.Now), Port: address.Port, CAFile: filepath.Join(t.TempDir(), "push-ca.pem"),
+		Service: New(time.Now, "https://"+address.String()), Port: address.Port, CAFile: filepath.Join(t.TempDir(), "push-ca.pem"),
 	}
 	server.Config.Handler = s.Service
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // connections that are broken on purpose

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command drv is the part of the integration tests that runs inside the
-// containers: crowds of logins, a telephony provider, a proxy that spoils the
+// containers: crowds of logins, a telephony provider, a push service, a proxy that spoils the
 // verifier's answers, authd by a clock that is wrong, and questions to a
 // directory. It reads what to do from its arguments and standard input, prints
 // what happened as JSON, and decides nothing: the tests do.
@@ -17,18 +17,19 @@ import (
 
 func main() {
 	programs := map[string]func(args []string, in io.Reader, out io.Writer) error{
-		"attack":   runAttack,
-		"authd":    runAuthd,
-		"callback": runCallback,
-		"ldap":     runLDAP,
-		"provider": runProvider,
-		"proxy":    runProxy,
-		"ssh":      runSSH,
-		"sudo":     runSudo,
-		"syslog":   runSyslog,
+		"attack":      runAttack,
+		"authd":       runAuthd,
+		"callback":    runCallback,
+		"ldap":        runLDAP,
+		"provider":    runProvider,
+		"proxy":       runProxy,
+		"pushservice": runPushService,
+		"ssh":         runSSH,
+		"sudo":        runSudo,
+		"syslog":      runSyslog,
 	}
 	if len(os.Args) < 2 || programs[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: drv attack|authd|callback|ldap|provider|proxy|ssh|sudo|syslog [flags]")
+		fmt.Fprintln(os.Stderr, "usage: drv attack|authd|callback|ldap|provider|proxy|pushservice|ssh|sudo|syslog [flags]")
 		os.Exit(2)
 	}
 	if err := programs[os.Args[1]](os.Args[2:], os.Stdin, os.Stdout); err != nil {
