@@ -49,7 +49,7 @@ func TestRulesAreWrittenDownForBreakGlass(t *testing.T) {
 		s.write(settings)
 		before := strings.Count(s.log.String(), "event="+event+" ") + strings.Count(s.log.String(), "event="+event+"\n")
 		s.reload <- syscall.SIGHUP
-		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 			if strings.Count(s.log.String(), "event="+event+" ")+strings.Count(s.log.String(), "event="+event+"\n") > before {
 				return
 			}

@@ -100,7 +100,7 @@ func (s *site) dial(name string) *net.UnixConn {
 		s.Fatal(err)
 	}
 	s.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	return c
 }
 
@@ -207,7 +207,7 @@ func TestSecondDaemonIsKeptOut(t *testing.T) {
 
 // refusesToStart runs a daemon that is expected to end at once.
 func (s *site) refusesToStart() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	return Run(ctx, Options{ConfigPath: filepath.Join(s.dir, "authd.toml"), Log: slog.New(slog.DiscardHandler)})
 }
@@ -357,7 +357,7 @@ func TestBrokenPeers(t *testing.T) {
 // waitLog waits for a line with all of the words.
 func (s *site) waitLog(words ...string) {
 	s.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		for line := range strings.Lines(s.log.String()) {
 			found := true

@@ -31,7 +31,7 @@ func (s *site) report() status.Report {
 // get reads a page of status.sock, or of the loopback where address is not empty.
 func (s *site) get(address, path string) (int, string) {
 	s.Helper()
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, to string) (net.Conn, error) {
+	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, to string) (net.Conn, error) {
 		if to == "authd:80" {
 			network, to = "unix", filepath.Join(s.dir, "run", status.SocketName)
 		}

@@ -78,10 +78,12 @@ func TestGateAfterKeyboardInteractive(t *testing.T) {
 func TestGrantsAge(t *testing.T) {
 	h := newHost(t, "[timeouts]\ngrant_ttl = \"1m\"\n")
 	h.verifier.Codes = []string{"123456"}
+	start := time.Now()
+	h.now = func() time.Time { return start }
 	h.run(rootPeer(101), sshRequest(frames.HookAuthenticate, "alice"), "123456")
-	h.now = func() time.Time { return time.Now().Add(59 * time.Second) }
+	h.now = func() time.Time { return start.Add(59 * time.Second) }
 	h.want("in time", rootPeer(101), sshRequest(frames.HookAcctMgmt, "alice"), frames.OutcomeAllow, 1)
-	h.now = func() time.Time { return time.Now().Add(61 * time.Second) }
+	h.now = func() time.Time { return start.Add(61 * time.Second) }
 	h.want("too late", rootPeer(101), sshRequest(frames.HookAcctMgmt, "alice"), frames.OutcomeDeny, 2)
 }
 

@@ -232,7 +232,7 @@ func TestRememberedLogin(t *testing.T) {
 // await waits for what happens beside the login.
 func (s *sessions) await(what string, done func() bool) {
 	s.Helper()
-	for range 500 {
+	for range 6000 {
 		s.mu.Lock()
 		ok := done()
 		s.mu.Unlock()

@@ -244,7 +244,7 @@ func (o *outage) login(answer string, asked func()) (outcome frames.Outcome, que
 		return 0, "", err
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	err = frames.WriteFrame(c, &frames.Request{Hook: frames.HookAuthenticate, Version: "test", Service: "sudo", User: "root"})
 	if err != nil {
 		return 0, "", err

@@ -127,7 +127,7 @@ func startOn(t *testing.T, dir string) *running {
 
 func (r *running) await(ok func() bool) {
 	r.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("gave up waiting; log:\n%s", r.log)
 		}

@@ -110,7 +110,7 @@ func (v *verifier) wait() error {
 	if err != nil {
 		return err
 	}
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		res, err := client.Get(v.URL + "/auth/v2/ping")
 		if err == nil {
 			return res.Body.Close()

@@ -86,7 +86,7 @@ func watermark(first int64) porcupine.Model {
 // linearizable says whether there is an order of the operations, each between its
 // call and its return, in which the model gives the very answers.
 func (h *history) linearizable(m porcupine.Model) bool {
-	return porcupine.CheckOperationsTimeout(m, h.ops, 20*time.Second) == porcupine.Ok
+	return porcupine.CheckOperationsTimeout(m, h.ops, 2*time.Minute) == porcupine.Ok
 }
 
 // check fails the test, with the history, unless it is linearizable.

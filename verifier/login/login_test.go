@@ -974,10 +974,7 @@ func TestLongPoll(t *testing.T) {
 		return done
 	}
 	second := poll()
-	for i := 0; len(second) == 0 && i < 1000; i++ { // its timers may not be set yet
-		w.clock.Add(30 * time.Millisecond)
-		time.Sleep(time.Millisecond)
-	}
+	w.clock.Add(statusWait) // the timer for that was set before it waited
 	w.want(<-second, "waiting", "pushed") // after 25 s nothing has changed
 	third := poll()
 	if _, err := w.answer(txID, Approve, digits, nil); err != nil {

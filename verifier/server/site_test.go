@@ -178,7 +178,7 @@ func (s *site) client(made directory.MadeIntegration, ca *x509.Certificate) *duo
 	address := s.https.Listener.Addr().String()
 	return &duoapi.Client{
 		BaseURL: s.base, IntegrationKey: made.Key, Secret: []byte(made.Secret), Now: s.clock.Now, Nonce: duoapi.RandomNonce,
-		HTTP: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
+		HTTP: &http.Client{Timeout: time.Minute, Transport: &http.Transport{
 			TLSClientConfig:   &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 			ForceAttemptHTTP2: true,
 			DialContext: func(ctx context.Context, network, _ string) (conn netConn, err error) {

@@ -125,7 +125,7 @@ func (s *site) add(service *Service, from, to int) {
 
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("gave up waiting for: %s", what)
 		}
@@ -396,7 +396,7 @@ func TestSyslogByUDP(t *testing.T) {
 	service, _ := s.run(config.Stream{URL: "udp://" + conn.LocalAddr().String()})
 	s.add(service, 0, 1)
 	buf := make([]byte, 65536)
-	if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	n, _, err := conn.ReadFrom(buf)
@@ -428,7 +428,7 @@ func TestSyslogByUDPTooLong(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.add(service, 0, 1)
-	if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{`{"truncated":true}`, "tx00000"} {

@@ -149,7 +149,7 @@ func (h *host) call(r *frames.Request, answers ...string) (frames.Outcome, strin
 		h.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	if err := frames.WriteFrame(conn, r); err != nil {
 		h.Fatal(err)
 	}
