@@ -144,6 +144,14 @@ func parenthesised(s, unless string) string {
 	return "(" + s + ")"
 }
 
+// What to do about refusals that have more than one code.
+const (
+	cannotVerify = "this authenticator must have its user confirmed by fingerprint, face or a device's PIN, which no terminal can do: " +
+		"use the web app, or ask for a new activation link"
+	askedAgain = "what was shown is not what the verifier asks: approve nothing, and start the login again"
+)
+
+// explainAnswer says what an authenticator can do about an error.
 func explainAnswer(what string, err error) error {
 	return explain(what, err, map[int]string{
 		duoapi.CodeInvalidProof:    "the authenticator was removed or activated elsewhere, or this machine's clock is wrong: ask for a new activation link, and forget the old account by: sallyport authenticator rm",
@@ -154,5 +162,14 @@ func explainAnswer(what string, err error) error {
 		duoapi.CodeTxDigits:        "type the digits that the login shows now; if it shows none, start it again",
 		duoapi.CodeTxDigitsMissing: "give --code with the digits that the login shows",
 		duoapi.CodeTxAnswer:        "set this machine's clock",
+
+		duoapi.CodeVerificationNone:  cannotVerify,
+		duoapi.CodeVerificationWrong: cannotVerify,
+		duoapi.CodeAnswerSignature:   "the authenticator was activated elsewhere: ask for a new activation link",
+		duoapi.CodeAnswerTransaction: askedAgain,
+		duoapi.CodeAnswerContext:     askedAgain,
+		duoapi.CodeAnswerAudience:    "this account is of another verifier, or the verifier's url has changed: activate again",
+		duoapi.CodeAnswerTime:        "set this machine's clock",
+		duoapi.CodeDeviceUnknown:     "sallyport authenticator devices list shows them",
 	})
 }

@@ -383,6 +383,20 @@ func TestPassphraseOnTerminal(t *testing.T) {
 	term.interrupt()
 }
 
+// An authenticator is not removed by a slip of the finger.
+func TestRemoveDeviceOnTerminal(t *testing.T) {
+	t.Parallel()
+	p := newPerson(t)
+	term := onTerminal(t, p.command(t, p.home, "authenticator", "devices", "rm", p.phone))
+	term.expect("Remove " + p.phone + ", which is this one? It can answer for alice no more [y/N]: ")
+	term.typeLine("")
+	term.expect("not confirmed: nothing was changed")
+	term = onTerminal(t, p.command(t, p.home, "authenticator", "devices", "rm", p.phone))
+	term.expect("[y/N]: ")
+	term.typeLine("y")
+	term.expect(p.phone + " is removed")
+}
+
 // A QR code is drawn on a terminal, and only there.
 func TestQR(t *testing.T) {
 	t.Parallel()
@@ -395,6 +409,10 @@ func TestQR(t *testing.T) {
 	term := onTerminal(t, p.command(t, p.home, add...))
 	if screen := term.expect("otpauth://totp/"); !blocks.MatchString(screen) {
 		t.Errorf("no QR code on a terminal:\n%s", screen)
+	}
+	term = onTerminal(t, p.command(t, p.home, "authenticator", "move"))
+	if screen := term.expect("/sallyport/activate#sa1."); !blocks.MatchString(screen) {
+		t.Errorf("no QR code of the link to move by:\n%s", screen)
 	}
 	term = onTerminal(t, p.command(t, p.home, append(add, "--json")...))
 	if screen := term.expect(`"uri"`); blocks.MatchString(screen) {
