@@ -3,12 +3,17 @@
 package server_test
 
 import (
+	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"maps"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
+	"github.com/sallyport-mfa/sallyport/test/pushservice"
 	"github.com/sallyport-mfa/sallyport/verifier/config"
 	"github.com/sallyport-mfa/sallyport/verifier/login"
 	"github.com/sallyport-mfa/sallyport/verifier/server"
@@ -27,6 +32,75 @@ func withWebPush(c *server.Config, _ *login.Config) {
 		panic(err)
 	}
 	c.WebPush = service
+}
+
+// TestLoginByWebPush: a login notifies the phone that is not connected, which then
+// finds the request; once the push service does not know the phone any more, the
+// login ends at once and says so.
+func TestLoginByWebPush(t *testing.T) {
+	service := pushservice.Start(t)
+	s := newSiteWith(t, func(c *server.Config, l *login.Config) {
+		made, err := webpush.New(webpush.Config{
+			Store: c.Store, Keys: c.Keys, Base: c.Base, Now: c.Now, Random: rand.Reader, Log: c.Log, Settings: config.WebPush{
+				Enabled: true, CAFile: service.CAFile, AllowNetworks: []string{"127.0.0.0/8"}, AllowPorts: []int{service.Port},
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(made.Close)
+		c.WebPush, l.Notifier = made, made
+	})
+	key, phone := s.authenticator(s.user("alice"))
+	var self struct {
+		WebPushKey string `json:"web_push_key"`
+	}
+	s.must(s.proved(key, phone, "GET", "/sallyport/v1/authenticator/self", "", &self, nil))
+	ua, err := service.Subscribe(self.WebPushKey)
+	s.must(err)
+	s.must(s.proved(key, phone, "POST", pushPath, toJSON(t, map[string]string{
+		"endpoint": ua.Endpoint, "p256dh": ua.P256dh, "auth": ua.Auth,
+	}), nil, nil))
+	begin := func() (txID string) {
+		var pre duoapi.Preauth
+		s.must(s.call(s.auth, "POST", "/auth/v2/preauth", params{"username": "alice", "client_supports_verified_push": "1"}, &pre))
+		s.must(s.call(s.auth, "POST", "/auth/v2/auth", params{
+			"username": "alice", "factor": "push", "device": phone, "txid": pre.TxID, "async": "1",
+		}, nil))
+		return pre.TxID
+	}
+	first := begin()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	m, plain, err := ua.Receive(ctx.Done())
+	s.must(err)
+	if string(plain) != `{"v":1,"t":"login"}` || m.TTL <= 0 || m.TTL > 10*time.Minute {
+		t.Errorf("%s %+v", plain, m)
+	}
+	for _, secret := range []string{first, "alice", phone} {
+		for _, r := range service.Requests() {
+			if strings.Contains(toJSON(t, r), secret) || bytes.Contains(plain, []byte(secret)) {
+				t.Errorf("the push service learns %q", secret)
+			}
+		}
+	}
+	var list struct{ Transactions []struct{ TxID string } }
+	s.must(s.proved(key, phone, "GET", "/sallyport/v1/authenticator/transactions", "", &list, nil))
+	if len(list.Transactions) != 1 || list.Transactions[0].TxID != first {
+		t.Errorf("%+v, want %s", list, first)
+	}
+	ua.Unsubscribe()
+	second := begin()
+	var status duoapi.Auth
+	for status.Result = duoapi.ResultWaiting; status.Result == duoapi.ResultWaiting; { // on a busy machine the push service answers late
+		s.must(s.call(s.auth, "GET", "/auth/v2/auth_status", params{"txid": second}, &status))
+	}
+	if status.Result != duoapi.ResultDeny || status.StatusMsg == "" {
+		t.Errorf("after the subscription has ended: %+v", status)
+	}
+	if err := s.proved(key, phone, "POST", pushPath+"/test", "{}", nil, nil); code(err) != duoapi.CodePushUnsubscribed {
+		t.Errorf("the subscription is still there: %v", err)
+	}
 }
 
 // subscription is a good one, with the key of RFC 8291, appendix A.
