@@ -367,6 +367,7 @@ func (s *admin) phoneRemove() *cobra.Command {
 // bypassCode is what the commands read of a bypass code; the code itself is not kept.
 type bypassCode struct {
 	BypassCodeID string `json:"bypass_code_id"`
+	Recovery     bool   `json:"recovery"`
 	Created      int64  `json:"created"`
 	Expiration   *int64 `json:"expiration"`
 	ReuseCount   *int   `json:"reuse_count"`
@@ -433,8 +434,11 @@ func (s *admin) bypassCodesList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return present(s.app, codes, []string{"CODE", "USER", "CREATED", "EXPIRES", "USES LEFT"}, func(b bypassCode) []string {
-				who, expires, left := name, "never", "unlimited"
+			return present(s.app, codes, []string{"CODE", "USER", "CREATED", "EXPIRES", "USES LEFT", "KIND"}, func(b bypassCode) []string {
+				who, expires, left, kind := name, "never", "unlimited", "bypass"
+				if b.Recovery {
+					kind = "recovery"
+				}
 				if b.User != nil {
 					who = b.User.Username
 				}
@@ -444,7 +448,7 @@ func (s *admin) bypassCodesList() *cobra.Command {
 				if b.ReuseCount != nil {
 					left = strconv.Itoa(*b.ReuseCount)
 				}
-				return []string{b.BypassCodeID, who, unix(b.Created), expires, left}
+				return []string{b.BypassCodeID, who, unix(b.Created), expires, left, kind}
 			})
 		},
 	}

@@ -37,6 +37,7 @@ type user struct {
 	LastLogin     int64             `json:"last_login"`
 	Phones        []phone           `json:"phones"`
 	Tokens        []token           `json:"tokens"`
+	RecoveryLeft  int               `json:"recovery_codes_left"`
 }
 
 func (u user) aliases() string {
@@ -53,6 +54,17 @@ func (u user) status() string {
 		return u.Status + " (" + u.LockoutReason + ")"
 	}
 	return u.Status
+}
+
+// recovery says how many recovery codes are left; blank: none.
+func (u user) recovery() string {
+	switch u.RecoveryLeft {
+	case 0:
+		return ""
+	case 1:
+		return "1 code left"
+	}
+	return strconv.Itoa(u.RecoveryLeft) + " codes left"
 }
 
 func yesNo(b bool) string {
@@ -185,7 +197,7 @@ func (s *admin) showUser(raw json.RawMessage) error {
 	pairs := []string{
 		"NAME", u.Username, "Id", u.UserID, "Status", u.status(), "Aliases", u.aliases(),
 		"Real name", u.RealName, "Mail", u.Email, "Notes", u.Notes, "Enrolled", yesNo(u.IsEnrolled),
-		"Created", unix(u.Created), "Last login", unix(u.LastLogin),
+		"Created", unix(u.Created), "Last login", unix(u.LastLogin), "Recovery", u.recovery(),
 	}
 	for _, p := range u.Phones {
 		pairs = append(pairs, "Phone "+p.PhoneID, p.summary())

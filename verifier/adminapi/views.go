@@ -63,6 +63,8 @@ type userView struct {
 	DesktopTokens         []briefDesktop             `json:"desktoptokens"`
 	DesktopAuthenticators []desktopAuthenticatorView `json:"desktop_authenticators"`
 	Attributes            map[string]string          `json:"custom_attributes"`
+
+	RecoveryCodesLeft int `json:"recovery_codes_left"` // Sallyport's own
 }
 
 func briefUser(u store.User) userView {
@@ -117,6 +119,9 @@ func (a *API) fullUser(r store.Reader, u store.User) (userView, error) {
 	for _, t := range tokens {
 		v.Tokens = append(v.Tokens, briefToken(t))
 		v.IsEnrolled = true
+	}
+	if v.RecoveryCodesLeft, err = r.RecoveryCodesLeft(u.ID); err != nil {
+		return v, err
 	}
 	codes, err := r.HasBypassCode(u.ID, a.Now())
 	v.IsEnrolled = v.IsEnrolled || codes
@@ -267,11 +272,12 @@ type bypassView struct {
 	Created    *int64    `json:"created"`
 	Expiration *int64    `json:"expiration"`
 	ReuseCount *int      `json:"reuse_count"` // uses left; null: any number
+	Recovery   bool      `json:"recovery"`    // Sallyport's own: one of those that the person keeps
 	User       *userView `json:"user,omitempty"`
 }
 
 func viewBypass(c store.BypassCode, u *store.User) bypassView {
-	v := bypassView{ID: c.ID, Created: stamp(c.Created), Expiration: stamp(c.Expires)}
+	v := bypassView{ID: c.ID, Created: stamp(c.Created), Expiration: stamp(c.Expires), Recovery: c.Recovery}
 	if c.UsesLeft != store.Unlimited {
 		v.ReuseCount = &c.UsesLeft
 	}

@@ -165,26 +165,25 @@ func (s *Service) VoidLinks(ctx context.Context, a directory.Actor, userID strin
 
 // Begin spends a link, as a person pasted or followed it, and opens a session. The
 // token is for the person's browser alone. Errors: ErrLink.
-func (s *Service) Begin(ctx context.Context, link, address string) (token string, expires time.Time, err error) {
+func (s *Service) Begin(ctx context.Context, link, address string) (token string, err error) {
 	parsed, err := invite.ParseEnroll(link)
 	if err != nil {
-		return "", expires, ErrLink
+		return "", ErrLink
 	}
 	d := s.Directory
 	secret := make([]byte, tokenLen)
 	if _, err := io.ReadFull(d.Random, secret); err != nil {
-		return "", expires, fmt.Errorf("make a session: %w", err)
+		return "", fmt.Errorf("make a session: %w", err)
 	}
 	id, err := d.NewID(sessionPrefix)
 	if err != nil {
-		return "", expires, err
+		return "", err
 	}
 	token = base64.RawURLEncoding.EncodeToString(secret)
 	err = s.Store.Update(ctx, func(w store.Writer) error {
 		now := d.Now()
-		expires = now.Add(SessionTime)
 		session, won, err := w.BeginEnroll(parsed.Hash(), store.EnrollSession{
-			ID: id, Hash: hashToken(token), Created: now, Expires: expires,
+			ID: id, Hash: hashToken(token), Created: now, Expires: now.Add(SessionTime),
 		}, now)
 		if err != nil {
 			return fmt.Errorf("spend the link: %w", err)
@@ -201,7 +200,10 @@ func (s *Service) Begin(ctx context.Context, link, address string) (token string
 		}
 		return notice.Tell(d.Notices, w, u.ID, notice.LinkUsed, map[string]string{notice.Address: address})
 	})
-	return token, expires, err
+	if err != nil {
+		return "", err
+	}
+	return token, nil
 }
 
 func actor(address string) directory.Actor { return directory.Actor{Name: Actor, Address: address} }

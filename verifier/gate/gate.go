@@ -418,6 +418,10 @@ func (g *Gate) Refuse(r *Request, code int, detail string) error {
 	return g.refuse(&logLine{addr: r.Addr}, code, detail, errors.New(duoapi.NewError(code, detail).Error()))
 }
 
+// Refused counts a refusal that was not given through the gate, as that of a form,
+// and says whether the address is within its limit of those that are answered in full.
+func (g *Gate) Refused(addr netip.Addr) bool { return g.refusals.take(addr) }
+
 // ByBodyKey serves requests with a proof by a key that the body itself names.
 // find reads the key from the body, and the id that the proof must bear.
 func (g *Gate) ByBodyKey(find func(body []byte) (key *ecdsa.PublicKey, kid string, err error), kidCode int, h Handler) http.Handler {

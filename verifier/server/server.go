@@ -30,6 +30,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/verifier/certs"
 	"github.com/sallyport-mfa/sallyport/verifier/deviceapi"
 	"github.com/sallyport-mfa/sallyport/verifier/directory"
+	"github.com/sallyport-mfa/sallyport/verifier/enroll"
 	"github.com/sallyport-mfa/sallyport/verifier/enrollment"
 	"github.com/sallyport-mfa/sallyport/verifier/gate"
 	"github.com/sallyport-mfa/sallyport/verifier/login"
@@ -136,6 +137,7 @@ func New(c Config) *Server {
 	s.pages = pages.New(pages.Config{Base: c.Base, Partners: c.Partners, Help: s.help, Now: c.Now, Log: c.Log})
 	s.pages.Register(s.mux)
 	app.New(app.Config{Pages: s.pages, Partners: c.Partners, Version: version.String()}).Register(s.mux)
+	(&enroll.Pages{Enrollment: s.enroll, Frame: s.pages, Refused: g.Refused}).Register(s.mux)
 	s.mux.HandleFunc("GET /healthz", s.health)
 	s.mux.HandleFunc("GET /readyz", s.ready)
 	return s
