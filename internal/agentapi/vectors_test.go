@@ -47,7 +47,9 @@ type vectors struct {
 		JWS       string `json:"jws"`
 		Challenge string `json:"verification_challenge"`
 	} `json:"answer"`
-	Offline struct {
+	// Verification is for package verification, whose tests check it.
+	Verification json.RawMessage `json:"verification"`
+	Offline      struct {
 		Root       string   `json:"root"` // hexadecimal
 		HostID     string   `json:"host_id"`
 		UserID     string   `json:"user_id"`
