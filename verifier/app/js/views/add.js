@@ -74,7 +74,7 @@ function askLink(app, root, signal) {
         console.warn('no camera', e);
       }
     }, { kind: 'button-primary button-wide', icon: 'code' }), picture) : null,
-    form(t('app.add.next'), () => take(link.input.value), link.element),
+    h('div', { class: 'card' }, form(t('app.add.next'), () => take(link.input.value), link.element)),
     h('p', {}, h('a', { href: '#add-code' }, t('app.add.code_instead'))));
 }
 

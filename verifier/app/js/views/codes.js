@@ -70,8 +70,9 @@ async function showTokens(app, place, signal) {
       h('div', { class: 'row row-apart' }, h('h3', {}, name), ring.element), code, left,
       h('div', { class: 'row' },
         copyButton(() => now),
-        button(t('app.codes.move'), () => showMove(name, tokenLink(token)), { kind: 'button-quiet', icon: 'move', label: `${t('app.codes.move')}: ${name}` }),
-        button(t('app.remove'), () => removeToken(app, entry.id, name, card), { kind: 'button-quiet button-quiet-danger', icon: 'trash', label: `${t('app.remove')}: ${name}` })));
+        h('div', { class: 'actions' },
+          button(t('app.codes.move'), () => showMove(name, tokenLink(token)), { kind: 'button-quiet', icon: 'move', label: `${t('app.codes.move')}: ${name}` }),
+          button(t('app.remove'), () => removeToken(app, entry.id, name, card), { kind: 'button-quiet button-quiet-danger', icon: 'trash', label: `${t('app.remove')}: ${name}` }))));
     place.append(card);
     return async () => {
       const { code: made, left: ms } = await totp(token, clock.now());

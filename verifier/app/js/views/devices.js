@@ -86,12 +86,13 @@ function row(app, session, device, reload) {
     device.last_seen ? t('app.devices.seen', { when: day(device.last_seen) }) : '',
   ].filter(Boolean).join(' · ');
   return h('li', { 'data-device': device.authenticator_id },
-    icon('phone'),
+    icon(/linux|windows|mac|chrome ?os/i.test(device.platform) ? 'laptop' : 'phone'),
     h('div', { class: 'list-main' },
       h('p', { class: 'list-title' }, name, ' ', device.this && h('span', { class: 'badge' }, t('app.devices.this'))),
       p(about, 'muted small')),
-    button(t('app.devices.rename'), () => rename(session, device, name, reload), { kind: 'button-quiet', icon: 'pencil', label: `${t('app.devices.rename')}: ${name}` }),
-    button(t('app.remove'), () => remove(app, session, device, name, reload), { kind: 'button-quiet button-quiet-danger', icon: 'trash', label: `${t('app.remove')}: ${name}` }));
+    h('div', { class: 'list-actions' },
+      button(t('app.devices.rename'), () => rename(session, device, name, reload), { kind: 'button-quiet', icon: 'pencil', label: `${t('app.devices.rename')}: ${name}` }),
+      button(t('app.remove'), () => remove(app, session, device, name, reload), { kind: 'button-quiet button-quiet-danger', icon: 'trash', label: `${t('app.remove')}: ${name}` })));
 }
 
 /**

@@ -238,15 +238,16 @@ function question(c) {
  * @param {number} created Unix seconds
  */
 function facts(c, created) {
-  /** @type {[string, string][]} */
+  // Name, value, and whether it is compared by eye.
+  /** @type {[string, string, boolean?][]} */
   const rows = [
     [t('app.request.who'), c.display_username || c.username],
     [t('app.request.service'), c.type],
     [t('app.request.application'), c.application === c.hostname ? '' : c.application],
-    [t('app.request.host'), c.hostname],
-    [t('app.request.from'), c.ipaddr],
-    ...c.pushinfo.map(([key, value]) => /** @type {[string, string]} */ ([Object.hasOwn(infoTexts, key) ? t(infoTexts[/** @type {'from'} */ (key)]) : visible(key), value])),
+    [t('app.request.host'), c.hostname, true],
+    [t('app.request.from'), c.ipaddr, true],
+    ...c.pushinfo.map(([key, value]) => /** @type {[string, string, boolean]} */ ([Object.hasOwn(infoTexts, key) ? t(infoTexts[/** @type {'from'} */ (key)]) : visible(key), value, true])),
     [t('app.request.when'), new Date(created * 1000).toLocaleTimeString()],
   ];
-  return h('dl', { class: 'facts' }, ...rows.filter(([, value]) => value !== '').flatMap(([name, value]) => [h('dt', {}, name), h('dd', {}, visible(value))]));
+  return h('dl', { class: 'facts' }, ...rows.filter(([, value]) => value !== '').flatMap(([name, value, mono]) => [h('dt', {}, name), h('dd', { class: mono ? 'mono' : undefined }, visible(value))]));
 }

@@ -43,6 +43,7 @@ export function settingsView(app, signal) {
     h('h1', {}, t('app.nav.settings')),
     accounts,
     h('p', {}, h('a', { class: 'button', href: '#add' }, icon('plus'), t('app.add'))),
+    app.installer ? h('section', { class: 'card' }, h('h2', {}, t('app.install.title')), p(t('app.install.text')), installButton(app)) : null,
     about(app));
 }
 
@@ -180,10 +181,8 @@ function about(app) {
   });
   return h('section', { class: 'card', 'aria-labelledby': 'about' },
     h('h2', { id: 'about' }, t('app.about.title')),
-    ...(app.installer ? [p(t('app.install.text')), installButton(app)] : []),
     ...(isApplePhone() && !isInstalled() ? [p(t('app.notify.ios'))] : []),
     h('dl', { class: 'facts' },
       h('dt', {}, t('app.about.version')), h('dd', {}, visible(app.served.version)),
-      h('dt', {}, t('app.about.storage')), h('dd', {}, stored)),
-    h('p', {}, h('a', { href: '/app/lost' }, t('common.lost_phone'))));
+      h('dt', {}, t('app.about.storage')), h('dd', {}, stored)));
 }

@@ -66,7 +66,7 @@ export function addTokenView(app, signal) {
         console.warn('no camera', e);
       }
     }, { kind: 'button-primary button-wide', icon: 'code' }), picture)] : []),
-    form(t('app.token.add_link'), () => take(link.input.value), link.element),
+    h('div', { class: 'card' }, form(t('app.token.add_link'), () => take(link.input.value), link.element)),
     h('details', {}, h('summary', {}, t('app.token.by_hand')),
       h('div', { class: 'card' }, form(t('app.token.add'), byHand, issuer.element, label.element, secret.element, digits.element, period.element))));
 }
