@@ -21,6 +21,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/verifier/gate"
 	"github.com/sallyport-mfa/sallyport/verifier/push"
 	"github.com/sallyport-mfa/sallyport/verifier/store"
+	"github.com/sallyport-mfa/sallyport/verifier/verification"
 )
 
 const authenticatorPath = "/sallyport/v1/authenticator/"
@@ -95,7 +96,7 @@ func (a *API) caller(ctx context.Context, r *gate.Request, assertion json.RawMes
 
 // unverified is the authenticator of a request that needs no assertion.
 func unverified(r *gate.Request) directory.Self {
-	return directory.Self{Phone: r.Phone, Address: r.Addr.String(), Premise: func(store.Writer) error { return nil }}
+	return directory.Self{Phone: r.Phone, Address: r.Addr.String(), Premise: verification.Unchanged(r.Phone)}
 }
 
 func (a *API) authenticatorSelf(ctx context.Context, r *gate.Request) (gate.Answer, error) {

@@ -124,12 +124,19 @@ func (d *Directory) RenameAuthenticator(ctx context.Context, self Self, id, newN
 	err = d.changeAuthenticator(ctx, self, id, func(w store.Writer, target store.Phone, users []store.User) error {
 		p = target
 		p.Name = newName
-		if err := w.SetPhone(p); err != nil {
-			return fmt.Errorf("rename authenticator: %w", err)
-		}
-		return d.tellAll(w, self, users, "authenticator_rename", target, map[string]any{"name": newName}, "")
+		return d.setOwn(w, self, users[0], target, p)
 	})
 	return p, err
+}
+
+// setOwn changes the fields of a phone on behalf of self.
+func (d *Directory) setOwn(w store.Writer, self Self, u store.User, before, after store.Phone) error {
+	if err := w.SetPhone(after); err != nil {
+		return fmt.Errorf("change authenticator: %w", err)
+	}
+	description := difference("phone_id", after.ID, phoneFields(before), phoneFields(after))
+	description["by_phone_id"] = self.Phone.ID
+	return d.audit(w, Actor{Name: u.Username, Address: self.Address}, "phone_update", phoneLabel(after), description)
 }
 
 // RemoveAuthenticator takes the key of an authenticator of the same people, with
@@ -140,7 +147,7 @@ func (d *Directory) RemoveAuthenticator(ctx context.Context, self Self, id strin
 		if err := w.DeactivatePhone(id); err != nil {
 			return fmt.Errorf("remove authenticator: %w", err)
 		}
-		return d.tellAll(w, self, users, "authenticator_remove", target, nil, notice.AuthenticatorRemoved)
+		return d.tellRemoved(w, self, users, target)
 	})
 	return p, err
 }
@@ -159,21 +166,17 @@ func (d *Directory) MoveAuthenticator(ctx context.Context, self Self) (out Activ
 	return out, err
 }
 
-// tellAll writes into the administrator log what was done to an authenticator, for
-// each of its people, and tells them, if kind names a notice.
-func (d *Directory) tellAll(w store.Writer, self Self, users []store.User, action string, target store.Phone, more map[string]any, kind string) error {
+// tellRemoved writes into the administrator log, for each of its people, that an
+// authenticator was removed, and tells them.
+func (d *Directory) tellRemoved(w store.Writer, self Self, users []store.User, target store.Phone) error {
 	for _, u := range users {
-		description := map[string]any{"user_id": u.ID, "phone_id": target.ID, "by_phone_id": self.Phone.ID}
-		for name, value := range more {
-			description[name] = value
-		}
-		if err := d.audit(w, Actor{Name: u.Username, Address: self.Address}, action, u.Username, description); err != nil {
+		err := d.audit(w, Actor{Name: u.Username, Address: self.Address}, "authenticator_remove", u.Username, map[string]any{
+			"user_id": u.ID, "phone_id": target.ID, "by_phone_id": self.Phone.ID,
+		})
+		if err != nil {
 			return err
 		}
-		if kind == "" {
-			continue
-		}
-		err := notice.Tell(d.Notices, w, u.ID, kind, map[string]string{
+		err = notice.Tell(d.Notices, w, u.ID, notice.AuthenticatorRemoved, map[string]string{
 			notice.Authenticator: target.Name, notice.Platform: target.Platform, notice.Address: self.Address,
 		})
 		if err != nil {
@@ -209,14 +212,16 @@ func (d *Directory) Announce(ctx context.Context, self Self, a store.Announcemen
 		case platform == "" || platform == self.Phone.Platform:
 			return nil
 		}
+		users, err := w.PhoneUsers(self.Phone.ID)
+		if err != nil || len(users) == 0 {
+			return err
+		}
 		p, err := w.Phone(self.Phone.ID)
 		if err != nil {
 			return err
 		}
+		before := p
 		p.Platform = platform
-		if err := w.SetPhone(p); err != nil {
-			return fmt.Errorf("note the platform of an authenticator: %w", err)
-		}
-		return nil
+		return d.setOwn(w, self, users[0], before, p)
 	})
 }

@@ -974,7 +974,7 @@ func TestLongPoll(t *testing.T) {
 		return done
 	}
 	second := poll()
-	w.clock.Add(statusWait) // the timer for that was set before it waited
+	w.clock.Add(statusWait)               // the timer for that was set before it waited
 	w.want(<-second, "waiting", "pushed") // after 25 s nothing has changed
 	third := poll()
 	if _, err := w.answer(txID, Approve, digits, nil); err != nil {

@@ -64,7 +64,7 @@ func New(report func() Report) *Metrics {
 	for _, operation := range []string{"view", "update"} {
 		m.storeErrors.WithLabelValues(operation) // a counter that is there from the start shows its first step
 	}
-	for _, action := range []string{audit.UserLockout, audit.UserFraudReport, audit.PushFatigue} {
+	for _, action := range []string{audit.UserLockout, audit.UserFraudReport, audit.PushFatigue, audit.AnswerRefused} {
 		m.alarms.WithLabelValues(action)
 	}
 	m.registry.MustRegister(m.authentications, m.alarms, m.requests, m.store, m.storeErrors, m.waiting, m.pushes, m.pushOutcomes,

@@ -129,7 +129,7 @@ func TestDevices(t *testing.T) {
 	if _, err := laptop.Devices(t.Context()); code(err) != duoapi.CodeInvalidProof {
 		t.Errorf("the one that removed itself: %v", err)
 	}
-	s.wantActions("authenticator_rename", "authenticator_remove", "user_verification_add")
+	s.wantActions("phone_update", "authenticator_remove", "user_verification_add")
 }
 
 // TestSharedDevice: who shares a phone with somebody does not manage the phones of both.
@@ -460,4 +460,33 @@ func TestOldAuthenticator(t *testing.T) {
 		}
 		return nil
 	}))
+}
+
+// TestOtherKeys: a host's key, however it calls itself, is nobody's authenticator,
+// and an authenticator's is no host.
+func TestOtherKeys(t *testing.T) {
+	s := newSite(t)
+	p := s.push()
+	host := s.joinedHost("db1")
+	each := func([]agentapi.Transaction) error { return errors.New("heard something") }
+	for _, kid := range []string{host.id, p.phone} {
+		c := &agentapi.Client{BaseURL: s.base, Key: host.key, KeyID: kid, HTTP: s.admin.HTTP, Now: s.clock.Now}
+		calls := map[string]error{}
+		_, calls["self"] = c.AuthenticatorSelf(t.Context())
+		_, calls["devices"] = c.Devices(t.Context())
+		_, calls["move"] = c.Move(t.Context(), agentapi.Verification{})
+		_, calls["remove"] = c.RemoveDevice(t.Context(), p.phone, agentapi.Verification{})
+		_, calls["begin"] = c.BeginVerification(t.Context())
+		_, calls["stream"] = c.Stream(t.Context(), each)
+		_, calls["answer"] = c.Answer(t.Context(), agentapi.Transaction{TxID: p.txID, Context: p.context}, agentapi.Approve, p.code)
+		for name, err := range calls {
+			if code(err) != duoapi.CodeInvalidProof {
+				t.Errorf("%s as %s: %v", name, kid, err)
+			}
+		}
+	}
+	if _, err := p.agent(s).Self(t.Context()); code(err) != duoapi.CodeInvalidProof {
+		t.Errorf("an authenticator as a host: %v", err)
+	}
+	s.must(p.answer(s, login.Approve, p.code))
 }

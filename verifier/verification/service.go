@@ -153,7 +153,7 @@ func (s *Service) Remove(ctx context.Context, p store.Phone, raw json.RawMessage
 // operation, that p is as it was when its proof was checked, and spends the challenge.
 func (s *Service) Operation(ctx context.Context, p store.Phone, raw json.RawMessage) (Premise, error) {
 	if p.Verification == "" {
-		return func(w store.Writer) error { return unchanged(w, p) }, nil
+		return Unchanged(p), nil
 	}
 	if len(raw) == 0 {
 		return nil, duoapi.NewError(duoapi.CodeVerificationNone, "")
@@ -188,6 +188,11 @@ func (s *Service) Operation(ctx context.Context, p store.Phone, raw json.RawMess
 		}
 		return err
 	}, nil
+}
+
+// Unchanged is the premise of an operation that needs no assertion.
+func Unchanged(p store.Phone) Premise {
+	return func(w store.Writer) error { return unchanged(w, p) }
 }
 
 // unchanged says that the phone still is as p: its row stays so to the end of the update.
