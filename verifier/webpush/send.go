@@ -111,7 +111,9 @@ func withoutURL(err error) error {
 
 // forget deletes the very subscription that was asked.
 func (s *Service) forget(ctx context.Context, sub subscribed) error {
-	return s.store.Update(context.WithoutCancel(ctx), func(w store.Writer) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.attemptTime)
+	defer cancel()
+	return s.store.Update(ctx, func(w store.Writer) error {
 		_, err := w.DeletePushSubscription(sub.kept.PhoneID, sub.kept.Generation, sub.kept.Edition)
 		return err
 	})

@@ -22,6 +22,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -64,9 +65,6 @@ type Config struct {
 	Log      *slog.Logger
 	// Observe is told of each message.
 	Observe func(outcome push.Outcome, took time.Duration)
-	// Dial makes connections in place of the dialer that checks addresses, for
-	// tests; nil: that one.
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Service sends. It is safe for concurrent use. Close ends what is on its way.
@@ -158,9 +156,6 @@ func newTransport(c Config) (*http.Transport, error) {
 		dialer.Control = boundsOf(c.Settings).control
 	}
 	t.DialContext = dialer.DialContext
-	if c.Dial != nil {
-		t.DialContext = c.Dial
-	}
 	if c.Settings.CAFile != "" {
 		pem, err := os.ReadFile(c.Settings.CAFile)
 		if err != nil {
@@ -205,10 +200,7 @@ func (s *Service) send(ctx context.Context, phoneID string, k kind) (push.Outcom
 		defer s.flying.Done()
 		ctx, cancel := context.WithTimeoutCause(s.base, s.budget, fmt.Errorf("no answer within %s in all", s.budget))
 		defer cancel()
-		began := s.now()
-		outcome, err := s.deliver(ctx, phoneID, k)
-		s.observe(outcome, s.now().Sub(began))
-		return result{outcome, err}, nil
+		return s.fly(ctx, phoneID, k), nil
 	})
 	select {
 	case r := <-flight:
@@ -217,6 +209,20 @@ func (s *Service) send(ctx context.Context, phoneID string, k kind) (push.Outcom
 	case <-ctx.Done():
 		return push.Failed, fmt.Errorf("notify %s: the push service has not answered yet: %w", phoneID, context.Cause(ctx))
 	}
+}
+
+// fly delivers, and turns a bug into a failure: nobody above would.
+func (s *Service) fly(ctx context.Context, phoneID string, k kind) (r result) {
+	began := s.now()
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("panic while notifying an authenticator", "phone", phoneID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			r = result{push.Failed, errors.New("the verifier failed to notify the authenticator; its log tells more")}
+		}
+		s.observe(r.outcome, s.now().Sub(began))
+	}()
+	outcome, err := s.deliver(ctx, phoneID, k)
+	return result{outcome, err}
 }
 
 // begin counts a message that is on its way, unless the service is closed.

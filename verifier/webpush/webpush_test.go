@@ -626,6 +626,22 @@ func TestStoreFails(t *testing.T) {
 	}
 }
 
+// A bug ends a message, not the verifier.
+func TestPanic(t *testing.T) {
+	p := newPlace(t, nil)
+	p.subscribe()
+	broken := p.another(func(c *Config) { c.Random = panicking{} })
+	o, err := broken.Notify(t.Context(), "DP1")
+	if o != push.Failed || err == nil || strings.Contains(err.Error(), "goroutine") || !strings.Contains(p.logged(), "panicking.Read") {
+		t.Errorf("%s, %v\n%s", o, err, p.logged())
+	}
+	p.notify(push.Taken)
+}
+
+type panicking struct{}
+
+func (panicking) Read([]byte) (int, error) { panic("a bug") }
+
 var errDisk = errors.New("disk I/O error")
 
 type failing struct{ store.Store }

@@ -57,6 +57,38 @@ func must(t *testing.T, err error) {
 // phone is one whose key is in its third generation.
 var phone = store.Phone{ID: "DP1", PublicKey: "KEY", Generation: 3, Name: "phone", Type: "mobile"}
 
+// proxy leads every name to r: the addresses of Google's push service are not to
+// be reached from a test.
+func proxy(t *testing.T, r *gcm.Running) string {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.Method != http.MethodConnect {
+			http.Error(w, "only CONNECT", http.StatusMethodNotAllowed)
+			return
+		}
+		to, err := net.Dial("tcp", r.PushAddress)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		defer to.Close()
+		from, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Errorf("hijack: %v", err)
+			return
+		}
+		defer from.Close()
+		_, _ = io.WriteString(from, "HTTP/1.1 200 Connected\r\n\r\n") // a client that is gone is seen below
+		go func() {
+			_, _ = io.Copy(to, from) // ends with either
+			_ = to.Close()
+		}()
+		_, _ = io.Copy(from, to)
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
 // sender is a verifier's Web Push, for which the names of Google's push service
 // lead to r.
 func sender(t *testing.T, r *gcm.Running) *webpush.Service {
@@ -73,10 +105,7 @@ func sender(t *testing.T, r *gcm.Running) *webpush.Service {
 	s, err := webpush.New(webpush.Config{
 		Store: db, Keys: keys, Now: time.Now, Random: rand.Reader, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Base:     &url.URL{Scheme: "https", Host: "verifier.example:8443"},
-		Settings: config.WebPush{Enabled: true, CAFile: ca, AllowHosts: gcm.Senders()},
-		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, r.PushAddress)
-		},
+		Settings: config.WebPush{Enabled: true, CAFile: ca, AllowHosts: gcm.Senders(), ProxyURL: proxy(t, r)},
 	})
 	must(t, err)
 	t.Cleanup(s.Close)
