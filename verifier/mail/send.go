@@ -120,19 +120,11 @@ func (s *Service) sendSealed(ctx context.Context, m store.Mail) error {
 	return s.send(ctx, msg)
 }
 
-// send bounds the whole of one sending. A server that answers each exchange just
-// in time, or hangs when the verifier stops, is left to its own time-outs.
+// send bounds the whole of one sending, and says so where that was the end of it.
 func (s *Service) send(ctx context.Context, m *gomail.Msg) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.limit, fmt.Errorf("the mail server took over %s (%d times mail.timeout)", s.limit, exchanges))
 	defer cancel()
-	sent := make(chan error, 1)
-	go func() { sent <- s.out.send(ctx, m) }()
-	select {
-	case err := <-sent:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return s.out.send(ctx, m)
 }
 
 // giveUp removes a mail and tells administrators.
