@@ -29,7 +29,7 @@ func (g *Gate) CrossOrigin(w http.ResponseWriter, r *http.Request) (answered boo
 		return false
 	}
 	h.Set("Access-Control-Allow-Origin", origin)
-	h.Set("Access-Control-Expose-Headers", "Retry-After")
+	h.Set("Access-Control-Expose-Headers", "Date, Retry-After") // the clock of a phone may be wrong
 	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
 		return false
 	}

@@ -27,6 +27,8 @@ const refusals = {
   40336: 'app.error.40336',
   40337: 'app.error.40337',
   40338: 'app.error.40338',
+  40364: 'app.error.40364',
+  40365: 'app.error.40365',
 };
 
 /** @type {Record<TokenError['code'], TextKey>} */

@@ -98,6 +98,12 @@ function addView_(app, signal) {
   return h('div', { class: 'stack-l' }, notice('danger', p(t('app.error.link_form'))), view);
 }
 
+/** How often at most a new version is looked for, in milliseconds. */
+const lookEvery = 60 * 60 * 1000;
+
+/** How often what has run out is looked for, in milliseconds. */
+const tickEvery = 2000;
+
 let current = new AbortController();
 let shown = '';
 
@@ -176,10 +182,11 @@ function showUpdate(app) {
 async function work(app) {
   if (!('serviceWorker' in navigator)) return;
   const { serviceWorker } = navigator;
-  const controlled = serviceWorker.controller !== null;
+  let controlled = serviceWorker.controller !== null;
   serviceWorker.addEventListener('controllerchange', () => {
     // The first worker takes over a page that it fits. A later one was asked for here or in another tab.
     if (controlled && app.waiting().length === 0) location.reload();
+    controlled = true;
   });
   serviceWorker.addEventListener('message', (event) => {
     if (event.data === 'requests') location.hash = '#requests';
@@ -191,6 +198,13 @@ async function work(app) {
   };
   registration.addEventListener('updatefound', () => registration.installing?.addEventListener('statechange', look));
   look();
+  // Browsers look for a new version when the app is opened, and it may stay open for weeks.
+  let looked = Date.now();
+  document.addEventListener('visibilitychange', () => {
+    if (document.visibilityState !== 'visible' || Date.now() - looked < lookEvery) return;
+    looked = Date.now();
+    registration.update().catch(() => {});
+  });
 }
 
 async function start() {
@@ -222,6 +236,9 @@ async function start() {
     app.installer = event;
     app.changed();
   });
+  setInterval(() => {
+    for (const session of app.accounts()) session.tick();
+  }, tickEvery);
   await app.load();
   route(app);
   document.documentElement.dataset.app = 'ready';

@@ -66,7 +66,6 @@ export default {
   "app.request.application": "Application",
   "app.request.host": "Host",
   "app.request.from": "From",
-  "app.request.command": "Command",
   "app.request.when": "When",
   "app.request.digits": "Digits shown at the login",
   "app.request.digits_hint": "Type them from the login that is in front of you. Never from a call or a message.",
@@ -254,6 +253,9 @@ export default {
   "app.error.40336": "The digits of the login are missing.",
   "app.error.40337": "The verifier wants finger, face or PIN, and this browser has no such key for it. Ask your administrator for a new activation link.",
   "app.error.40338": "The verifier did not accept the finger, face or PIN of this device.",
+  "app.error.40364": "The clock of this device is wrong. Try again: the verifier's time is used now.",
+  "app.error.40365": "The verifier knows no such device any more.",
+
   "enroll.start.title": "Set up your second factor",
   "enroll.start.lead": "It takes about five minutes. Have your phone at hand, and something to keep recovery codes: a printer or a password manager.",
   "enroll.start.going": "In this browser, {name} is being set up already.",

@@ -176,9 +176,11 @@ async function showMove(session, place, signal) {
     const total = Math.max(1, expires - session.clock.seconds());
     const count = countdown({ end: expires * 1000, total, now: () => session.clock.now(), onEnd: over });
     signal.addEventListener('abort', () => count.stop());
+    const heading = h('h3', { tabIndex: -1 }, t('app.move.scan'));
     replace(place, h('div', { class: 'card', 'data-move': '' },
-      h('h3', {}, t('app.move.scan')), p(t('app.move.scan_text')), qr(rows, t('app.qr')), count.element,
+      heading, p(t('app.move.scan_text')), qr(rows, t('app.qr')), count.element,
       h('div', { class: 'row' }, copyButton(() => link, t('app.move.copy')))));
-    announce(t('app.move.scan'));
+    heading.focus();
+    place.scrollIntoView({ block: 'nearest' });
   });
 }

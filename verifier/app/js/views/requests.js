@@ -19,9 +19,6 @@ import { visible } from '../visible.js';
 /** @typedef {import('../session.js').LoginRequest} LoginRequest */
 /** @typedef {Exclude<import('../session.js').RequestState, 'open'|'answering'>} Over */
 
-/** Members of pushinfo that have words of their own; any other is shown by its name. */
-const infoTexts = /** @type {const} */ ({ from: 'app.request.from', command: 'app.request.command', host: 'app.request.host' });
-
 /** @typedef {import('../../../pages/js/i18n.js').TextKey} TextKey */
 
 /**
@@ -233,21 +230,24 @@ function question(c) {
   return c.hostname ? t('app.request.title_host', { host: visible(c.hostname) }) : t('app.request.title');
 }
 
+/** @typedef {[string, string, boolean?]} Row name, value, and whether it is compared by eye */
+
 /**
  * @param {import('../request.js').Context} c
  * @param {number} created Unix seconds
  */
 function facts(c, created) {
-  // Name, value, and whether it is compared by eye.
-  /** @type {[string, string, boolean?][]} */
+  /** @type {Row[]} */
   const rows = [
     [t('app.request.who'), c.display_username || c.username],
     [t('app.request.service'), c.type],
     [t('app.request.application'), c.application === c.hostname ? '' : c.application],
     [t('app.request.host'), c.hostname, true],
     [t('app.request.from'), c.ipaddr, true],
-    ...c.pushinfo.map(([key, value]) => /** @type {[string, string, boolean]} */ ([Object.hasOwn(infoTexts, key) ? t(infoTexts[/** @type {'from'} */ (key)]) : visible(key), value, true])),
     [t('app.request.when'), new Date(created * 1000).toLocaleTimeString()],
   ];
-  return h('dl', { class: 'facts' }, ...rows.filter(([, value]) => value !== '').flatMap(([name, value, mono]) => [h('dt', {}, name), h('dd', { class: mono ? 'mono' : undefined }, visible(value))]));
+  // authd says most of this twice: here for clients that know no other place.
+  const more = c.pushinfo.filter(([, value]) => !rows.some(([, said]) => said === value)).map(([key, value]) => /** @type {Row} */ ([visible(key), value, true]));
+  return h('dl', { class: 'facts' }, ...[...rows, ...more].filter(([, value]) => value !== '').flatMap(([name, value, mono]) =>
+    [h('dt', {}, name), h('dd', { class: mono ? 'mono' : undefined }, visible(value))]));
 }
