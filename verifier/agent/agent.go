@@ -226,26 +226,27 @@ func (a *API) transactions(ctx context.Context, r *gate.Request) (gate.Answer, e
 	if err := a.touch(ctx, r.Phone); err != nil {
 		return gate.Answer{}, err
 	}
-	pending, err := a.await(ctx, r.Phone.ID, query["seen"], time.Duration(wait)*time.Second)
+	list, err := a.await(ctx, r.Phone, query["seen"], time.Duration(wait)*time.Second)
 	if err != nil {
 		return gate.Answer{}, fmt.Errorf("list login requests: %w", err)
 	}
-	return gate.Answer{Response: agentapi.Transactions{Transactions: transactions(pending)}}, nil
+	return gate.Answer{Response: agentapi.Transactions{Transactions: list}}, nil
 }
 
 // await lists the open transactions of a phone as soon as they differ from those
-// that the caller has seen, and at the latest after wait.
-func (a *API) await(ctx context.Context, phoneID string, seen []string, wait time.Duration) ([]login.PendingPush, error) {
+// that the caller has seen, and at the latest after wait. Once the key is not the
+// phone's any more there are none.
+func (a *API) await(ctx context.Context, phone store.Phone, seen []string, wait time.Duration) ([]agentapi.Transaction, error) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	recheck := time.NewTicker(recheckEvery)
 	defer recheck.Stop()
 	for {
-		woken, stop := a.Hub.Wait(push.Phone(phoneID))
-		pending, err := a.Login.Pending(ctx, phoneID, 0)
-		if err != nil || differ(pending, seen) || wait == 0 {
+		woken, stop := a.Hub.Wait(push.Phone(phone.ID))
+		list, over, err := a.openRequests(ctx, phone)
+		if err != nil || over != "" || differ(list, seen) || wait == 0 {
 			stop()
-			return pending, err
+			return list, err
 		}
 		select {
 		case <-woken:
@@ -260,15 +261,15 @@ func (a *API) await(ctx context.Context, phoneID string, seen []string, wait tim
 	}
 }
 
-func differ(pending []login.PendingPush, seen []string) bool {
+func differ(list []agentapi.Transaction, seen []string) bool {
 	distinct := map[string]bool{}
 	for _, id := range seen {
 		distinct[id] = true
 	}
-	if len(pending) != len(distinct) {
+	if len(list) != len(distinct) {
 		return true
 	}
-	return slices.ContainsFunc(pending, func(p login.PendingPush) bool { return !distinct[p.TxID] })
+	return slices.ContainsFunc(list, func(tx agentapi.Transaction) bool { return !distinct[tx.TxID] })
 }
 
 func (a *API) answer(ctx context.Context, r *gate.Request) (gate.Answer, error) {

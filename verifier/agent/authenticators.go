@@ -303,7 +303,7 @@ func (a *API) finishVerification(ctx context.Context, r *gate.Request) (gate.Ans
 	if err := decode(r.Body, &b); err != nil {
 		return gate.Answer{}, err
 	}
-	if len(b.Credential) == 0 {
+	if verification.Missing(b.Credential) {
 		return gate.Answer{}, gate.Missing("credential")
 	}
 	if err := a.Verification.Finish(ctx, r.Phone, b.Credential, r.Addr.String()); err != nil {

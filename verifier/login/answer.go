@@ -164,7 +164,7 @@ func (s *Service) verifyPerson(a asked, sent agentapi.SignedAnswer) (personProof
 	switch {
 	case a.phone.Verification == "":
 		return personProof{}, nil
-	case len(sent.Verification) == 0:
+	case verification.Missing(sent.Verification):
 		return personProof{}, duoapi.NewError(duoapi.CodeVerificationNone, "")
 	}
 	assertion, err := verification.PartyOf(s.Audience).Check(a.credential, sent.Verification, agentapi.AnswerChallenge(sent.Answer))

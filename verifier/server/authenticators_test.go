@@ -5,8 +5,10 @@ package server_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +17,9 @@ import (
 	"github.com/sallyport-mfa/sallyport/internal/invite"
 	"github.com/sallyport-mfa/sallyport/verifier/directory"
 	"github.com/sallyport-mfa/sallyport/verifier/login"
+	"github.com/sallyport-mfa/sallyport/verifier/notice"
+	"github.com/sallyport-mfa/sallyport/verifier/push"
+	"github.com/sallyport-mfa/sallyport/verifier/server"
 	"github.com/sallyport-mfa/sallyport/verifier/store"
 	"github.com/sallyport-mfa/sallyport/verifier/verification/verificationtest"
 )
@@ -489,4 +494,117 @@ func TestOtherKeys(t *testing.T) {
 		t.Errorf("an authenticator as a host: %v", err)
 	}
 	s.must(p.answer(s, login.Approve, p.code))
+}
+
+// TestPollEnds: a poll that was open when the key changed hears of nothing more.
+func TestPollEnds(t *testing.T) {
+	s := newSite(t)
+	agent := s.agent(s.user("alice"))
+	done := make(chan error, 1)
+	go func() {
+		list, err := agent.Transactions(t.Context(), agentapi.MaxWait, nil)
+		if err == nil && len(list) != 0 {
+			err = fmt.Errorf("heard of %+v", list)
+		}
+		done <- err
+	}()
+	for deadline := time.Now().Add(patience); s.hub.Waiters(push.Phone(agent.KeyID)) == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody waits")
+		}
+	}
+	p := pending{phone: agent.KeyID}
+	p.key, _ = s.activateAgain(agent.KeyID)
+	var pre duoapi.Preauth
+	s.must(s.call(s.auth, "POST", "/auth/v2/preauth", params{"username": "alice", "client_supports_verified_push": "1"}, &pre))
+	s.must(s.call(s.auth, "POST", "/auth/v2/auth", params{
+		"username": "alice", "factor": "push", "device": p.phone, "txid": pre.TxID, "async": "1",
+	}, nil))
+	select {
+	case err := <-done:
+		s.must(err)
+	case <-time.After(patience):
+		t.Fatal("the poll goes on")
+	}
+	if list, err := p.agent(s).Transactions(t.Context(), 0, nil); err != nil || len(list) != 1 {
+		t.Errorf("the new key: %+v, %v", list, err)
+	}
+}
+
+// TestRegistration: only the person at a page of the verifier registers, by the
+// challenge that was made for it, once.
+func TestRegistration(t *testing.T) {
+	s := newSite(t)
+	c, other := s.agent(s.user("alice")), s.agent(s.user("bob"))
+	for name, spoil := range map[string]func(*verificationtest.Authenticator){
+		"person not verified":   func(d *verificationtest.Authenticator) { d.Flags = verificationtest.Present },
+		"another origin":        func(d *verificationtest.Authenticator) { d.Origin = "https://verifier.example:8444" },
+		"another relying party": func(d *verificationtest.Authenticator) { d.RPID = "other.example" },
+		"in a frame":            func(d *verificationtest.Authenticator) { d.Cross = true },
+		"no id":                 func(d *verificationtest.Authenticator) { d.ID = nil },
+	} {
+		device := verificationtest.New(t, s.base.Hostname(), s.base.String())
+		spoil(device)
+		begun, err := c.BeginVerification(t.Context())
+		s.must(err)
+		_, err = c.FinishVerification(t.Context(), agentapi.VerificationCredential{Credential: device.Register(begun.Options)})
+		if code(err) != duoapi.CodeVerificationWrong {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	device := verificationtest.New(t, s.base.Hostname(), s.base.String())
+	foreign, err := other.BeginVerification(t.Context())
+	s.must(err)
+	_, err = c.FinishVerification(t.Context(), agentapi.VerificationCredential{Credential: device.Register(foreign.Options)})
+	if code(err) != duoapi.CodeVerificationWrong {
+		t.Errorf("another's challenge: %v", err)
+	}
+	_, err = c.FinishVerification(t.Context(), agentapi.VerificationCredential{Credential: device.Register(json.RawMessage(`{"challenge":"AAAA"}`))})
+	if code(err) != duoapi.CodeVerificationWrong {
+		t.Errorf("a challenge of one's own: %v", err)
+	}
+	if _, err := c.FinishVerification(t.Context(), agentapi.VerificationCredential{}); code(err) != duoapi.CodeMissingParameter {
+		t.Errorf("nothing: %v", err)
+	}
+	begun, err := c.BeginVerification(t.Context())
+	s.must(err)
+	credential := agentapi.VerificationCredential{Credential: device.Register(begun.Options)}
+	_, err = c.FinishVerification(t.Context(), credential)
+	s.must(err)
+	if _, err = c.FinishVerification(t.Context(), credential); code(err) != duoapi.CodeVerificationOff {
+		t.Errorf("twice: %v", err)
+	}
+}
+
+// told notes notices.
+type told struct {
+	mu    sync.Mutex
+	kinds []string
+}
+
+func (n *told) Notify(_ store.Writer, _, kind string, _ map[string]string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.kinds = append(n.kinds, kind)
+	return nil
+}
+
+// TestPeopleAreTold: what somebody else might have done to an account does not stay unnoticed.
+func TestPeopleAreTold(t *testing.T) {
+	var notices told
+	s := newSiteWith(t, func(c *server.Config, _ *login.Config) { c.Directory.Notices = &notices })
+	c := s.agent(s.user("alice"))
+	device := s.verifies(c)
+	_, err := c.RemoveVerification(t.Context(), s.assertion(c, device))
+	s.must(err)
+	moved, err := c.Move(t.Context(), agentapi.Verification{})
+	s.must(err)
+	c.Key = s.newKey()
+	s.must(s.activate(c.Key, moved.Code, nil))
+	_, err = c.RemoveDevice(t.Context(), c.KeyID, agentapi.Verification{})
+	s.must(err)
+	want := []string{notice.AuthenticatorAdded, notice.UserVerificationRemoved, notice.AuthenticatorMoved, notice.AuthenticatorRemoved}
+	if !slices.Equal(notices.kinds, want) {
+		t.Errorf("told %v, want %v", notices.kinds, want)
+	}
 }

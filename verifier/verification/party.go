@@ -64,6 +64,9 @@ var algorithms = []protocol.CredentialParameter{
 // maxCredentialID bounds the id of a credential, in bytes (WebAuthn, section 6.5.2).
 const maxCredentialID = 1023
 
+// Missing says whether a member of a request that holds an assertion is absent or null.
+func Missing(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
+
 // Assertion is an assertion that was checked but not counted.
 type Assertion struct {
 	PhoneID      string

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sallyport-mfa/sallyport/internal/duoapi"
 	"github.com/sallyport-mfa/sallyport/verifier/store"
 )
 
@@ -36,6 +37,18 @@ func TestNoParty(t *testing.T) {
 		if _, err := (Party{}).Check(store.UserVerification{}, json.RawMessage(raw), nil); !errors.Is(err, ErrWrong) {
 			t.Errorf("%q: %v", raw, err)
 		}
+	}
+}
+
+// A verifier without a host name registers nothing.
+func TestServiceWithoutParty(t *testing.T) {
+	var s Service
+	var refused *duoapi.Error
+	if _, err := s.Begin(t.Context(), store.Phone{ID: "DP1"}); !errors.As(err, &refused) || refused.Code != duoapi.CodeVerificationOff {
+		t.Errorf("begin: %v", err)
+	}
+	if err := s.Finish(t.Context(), store.Phone{ID: "DP1"}, nil, ""); !errors.As(err, &refused) || refused.Code != duoapi.CodeVerificationOff {
+		t.Errorf("finish: %v", err)
 	}
 }
 

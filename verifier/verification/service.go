@@ -149,13 +149,13 @@ func (s *Service) Remove(ctx context.Context, p store.Phone, raw json.RawMessage
 }
 
 // Operation checks the assertion that an operation of the authenticator p came
-// with; raw is empty if it came without. The premise repeats, in the update of the
+// with; raw is Missing if it came without. The premise repeats, in the update of the
 // operation, that p is as it was when its proof was checked, and spends the challenge.
 func (s *Service) Operation(ctx context.Context, p store.Phone, raw json.RawMessage) (Premise, error) {
 	if p.Verification == "" {
 		return Unchanged(p), nil
 	}
-	if len(raw) == 0 {
+	if Missing(raw) {
 		return nil, duoapi.NewError(duoapi.CodeVerificationNone, "")
 	}
 	parsed, err := s.Party.parse(raw)
