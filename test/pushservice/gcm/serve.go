@@ -18,7 +18,7 @@ import (
 // Options say where Serve listens: ADDRESS:PORT each.
 type Options struct {
 	Push    string // TLS; what senders reach as the Senders, port 443
-	Browser string // HTTP: check-in and registration, and the push service's Control
+	Browser string // TLS: check-in and registration, and the push service's Control
 	Stream  string // TLS: messages to browsers
 	// Names are further names that the certificate is for, beside the Senders.
 	Names []string
@@ -57,12 +57,12 @@ func Serve(o Options) (*Running, error) {
 	}
 	r.PushAddress = push.Addr().String()
 	r.serve(tls.NewListener(push, config), r.Push)
-	plain, err := net.Listen("tcp", o.Browser)
+	browser, err := net.Listen("tcp", o.Browser)
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	r.BrowserAddress = plain.Addr().String()
-	r.serve(plain, browsers)
+	r.BrowserAddress = browser.Addr().String()
+	r.serve(tls.NewListener(browser, config), browsers)
 	r.stream, err = tls.Listen("tcp", o.Stream, &tls.Config{Certificates: []tls.Certificate{cert}})
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
@@ -94,14 +94,14 @@ func (r *Running) Close() error {
 	return errors.Join(errs...)
 }
 
-// Switches lead Chromium to the servers at browser (HTTP) and stream (TLS),
-// ADDRESS:PORT as Chromium reaches them, and make it take the certificate that
+// Switches lead Chromium to the servers at browser and stream, ADDRESS:PORT as
+// Chromium reaches them, straight or through its proxy, and make it take the certificate that
 // spki names. It needs a profile of its own (a user data directory, no private
-// window), and the permission for notifications.
+// window), the permission for notifications, and disable-background-networking off.
 func Switches(browser, stream, spki string) map[string]string {
 	return map[string]string{
-		"gcm-checkin-url":                     fmt.Sprintf("http://%s/checkin", browser),
-		"gcm-registration-url":                fmt.Sprintf("http://%s/register3", browser),
+		"gcm-checkin-url":                     fmt.Sprintf("https://%s/checkin", browser),
+		"gcm-registration-url":                fmt.Sprintf("https://%s/register3", browser),
 		"gcm-mcs-endpoint":                    "https://" + stream,
 		"ignore-certificate-errors-spki-list": spki,
 	}
