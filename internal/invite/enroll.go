@@ -18,11 +18,15 @@ func EnrollLink(base *url.URL, t Token) string {
 }
 
 // ParseEnroll reads an Enroll token from what a person pasted: the token, or a whole
-// link, of which only what stands behind the # counts. Errors wrap ErrMalformed.
+// link, of which only what stands behind the # counts. The point at the end may be
+// missing: mail programs take it for the end of a sentence. Errors wrap ErrMalformed.
 func ParseEnroll(pasted string) (Token, error) {
 	pasted = strings.TrimSpace(pasted)
 	if _, fragment, ok := strings.Cut(pasted, "#"); ok {
 		pasted = fragment
+	}
+	if strings.Count(pasted, ".") == 1 {
+		pasted += "."
 	}
 	return Parse(Enroll, pasted)
 }

@@ -6,14 +6,15 @@
 export const pollEvery = 2000;
 
 /**
- * The code in the fragment of an enrolment link; '' if there is none.
+ * The code in the fragment of an enrolment link; '' if there is none. The point at
+ * its end may be missing: mail programs take it for the end of a sentence.
  *
  * @param {string} hash with its #
  * @returns {string}
  */
 export function codeOf(hash) {
   const code = hash.startsWith('#') ? hash.slice(1) : hash;
-  return /^se1\.[A-Za-z0-9_-]{32}\.$/.test(code) ? code : '';
+  return /^se1\.[A-Za-z0-9_-]{32}\.?$/.test(code) ? code : '';
 }
 
 /**

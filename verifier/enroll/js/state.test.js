@@ -9,7 +9,8 @@ const code = `se1.${'aB3_-'.repeat(6)}xy.`;
 
 test('the code of a link', () => {
   assert.equal(codeOf(`#${code}`), code);
-  for (const other of ['', '#', '#main', code.slice(0, -1), `#sa1${code.slice(3)}`, `#${code}x`, `#${code}\n`, '#se1.<script>.']) {
+  assert.equal(codeOf(`#${code.slice(0, -1)}`), code.slice(0, -1));
+  for (const other of ['', '#', '#main', code.slice(0, -2), `#sa1${code.slice(3)}`, `#${code}x`, `#${code}\n`, '#se1.<script>.']) {
     assert.equal(codeOf(other), '', other);
   }
 });
