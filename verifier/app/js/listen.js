@@ -208,8 +208,8 @@ export class Listener {
       throw first ? new Blocked() : new Unreachable();
     } catch (e) {
       if (late) throw first ? new Blocked() : new Unreachable(e);
-      // A verifier or a proxy that has no stream.
-      if (e instanceof Refusal && e.code !== codes.proof) throw new Blocked();
+      // A verifier that has no stream.
+      if (e instanceof Refusal && [404, 405].includes(Math.floor(e.code / 100))) throw new Blocked();
       throw e;
     } finally {
       done.abort();

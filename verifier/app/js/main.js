@@ -12,7 +12,7 @@ import { workerURL } from '../../pages/js/trusted.js';
 import { App } from './app.js';
 import { LinkError, parseActivation } from './link.js';
 import { button, notice, p, replace } from './parts.js';
-import { appScope } from './subscription.js';
+import { appScope, notificationTag } from './subscription.js';
 import { Vault } from './vault.js';
 import { addView } from './views/add.js';
 import { codesView } from './views/codes.js';
@@ -96,6 +96,27 @@ function addView_(app, signal) {
   if (!badLink) return view;
   badLink = null;
   return h('div', { class: 'stack-l' }, notice('danger', p(t('app.error.link_form'))), view);
+}
+
+/**
+ * Tells the person by this page where no push service does: in a network without
+ * internet a tab in the background goes on listening.
+ *
+ * @param {App} app
+ */
+async function notify(app) {
+  if (!('Notification' in globalThis) || Notification.permission !== 'granted') return;
+  if (app.waiting().every((r) => r.session.account.notify)) return;
+  const registration = await navigator.serviceWorker?.getRegistration(appScope);
+  await registration?.showNotification(t('app.notification.title'), { body: t('app.notification.body'), tag: notificationTag });
+}
+
+/** Takes the notification away when nothing is left to answer. */
+async function tidy() {
+  const registrations = (await navigator.serviceWorker?.getRegistrations?.()) ?? [];
+  for (const registration of registrations) {
+    for (const notification of await registration.getNotifications({ tag: notificationTag })) notification.close();
+  }
 }
 
 /** How often at most a new version is looked for, in milliseconds. */
@@ -218,12 +239,17 @@ async function start() {
     return;
   }
   const app = new App(vault, { partners: (tabs.dataset.partners ?? '').split(' ').filter(Boolean), version: tabs.dataset.version ?? '' });
+  let waited = 0;
   app.addEventListener('change', () => {
     showConnection(app);
     showUpdate(app);
+    const waits = app.waiting().length;
+    if (waits === 0 && waited > 0) void tidy();
+    waited = waits;
   });
   app.addEventListener('request', () => {
     if (shown !== 'requests' && shown !== 'add') location.hash = '#requests';
+    if (document.visibilityState === 'hidden') void notify(app);
   });
   addEventListener('hashchange', () => route(app));
   addEventListener('online', () => app.hurry());
@@ -249,4 +275,7 @@ async function start() {
   }
 }
 
-void start();
+start().catch((e) => {
+  console.error(e);
+  replace(main, notice('danger', p(t('app.error.fault'))));
+});

@@ -8,6 +8,9 @@ import { base64url } from './bytes.js';
 
 /** @typedef {import('./vault.js').Account} Account */
 
+/** One notification, however many requests: its text is always the same. */
+export const notificationTag = 'sallyport-request';
+
 /** Where the main registration lives: the app itself. */
 export const appScope = '/app/';
 

@@ -180,6 +180,8 @@ export class Vault {
    * @param {Omit<Account, 'number'|'sealKey'|'offlineRoot'|'credential'|'notify'>} account
    * @param {Uint8Array|null} offlineRoot
    * @returns {Promise<Account>}
+   * @throws {RangeError} if another verifier's account has the id: one verifier must not
+   *   be able to put itself in the place of another
    */
   async addAccount(account, offlineRoot) {
     const number = await this.within('settings', 'readwrite', async (s) => {
@@ -197,7 +199,11 @@ export class Vault {
       credential: null,
       notify: false,
     };
-    await this.within('accounts', 'readwrite', (s) => done(s.put(whole)));
+    await this.within('accounts', 'readwrite', async (s) => {
+      const before = /** @type {Account|undefined} */ (await done(s.get(account.id)));
+      if (before && before.url !== account.url) throw new RangeError('another account has this id');
+      await done(s.put(whole));
+    });
     await this.within('hosts', 'readwrite', (s) => done(s.delete(account.id)));
     this.tell({ kind: 'accounts' });
     return whole;

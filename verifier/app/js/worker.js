@@ -8,7 +8,7 @@
 
 import { Refusal, get, post } from './api.js';
 import { fromBase64url } from './bytes.js';
-import { appScope, form, scopeOf } from './subscription.js';
+import { appScope, form, notificationTag as tag, scopeOf } from './subscription.js';
 import { Vault } from './vault.js';
 
 /**
@@ -30,9 +30,6 @@ import { Vault } from './vault.js';
  */
 
 const cachePrefix = 'sallyport-shell-';
-
-/** One notification, however many requests: its text is always the same. */
-const tag = 'sallyport-request';
 
 /**
  * Sets the worker to work. Must be called while its script is first run.

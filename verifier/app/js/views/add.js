@@ -182,7 +182,7 @@ function finished(app, root, session) {
   const heading = h('h1', { tabIndex: -1 }, t('app.activate.done_title'));
   replace(root,
     h('div', { class: 'stack' }, heading, p(t('app.activate.done', { account: visible(username), host: new URL(url).host }), 'lead')),
-    notificationsStep(app, session),
+    notificationsStep(app, session, 'h2'),
     app.installer ? h('section', { class: 'card' }, h('h2', {}, t('app.install.title')), p(t('app.install.text')), installButton(app)) : null,
     h('p', {}, h('a', { class: 'button button-wide', href: '#requests' }, t('app.activate.to_requests'))));
   heading.focus();

@@ -103,6 +103,12 @@ function row(app, session, device, reload) {
  */
 async function rename(session, device, name, reload) {
   const input = field({ label: t('app.devices.new_name'), value: device.name, properties: { maxLength: 64 } });
+  // The first button is what Enter would press.
+  input.input.addEventListener('keydown', (event) => {
+    if (/** @type {KeyboardEvent} */ (event).key !== 'Enter') return;
+    event.preventDefault();
+    input.input.closest('dialog')?.close('save');
+  });
   const answer = await ask({
     title: t('app.devices.rename_title', { name }),
     body: [input.element],

@@ -21,10 +21,11 @@ import { canPush, subscribe } from '../push.js';
  *
  * @param {App} app
  * @param {Session} session
+ * @param {'h2'|'h3'} level of its heading
  * @param {() => void} [onOn] called when they were switched on
  * @returns {HTMLElement}
  */
-export function notificationsStep(app, session, onOn) {
+export function notificationsStep(app, session, level, onOn) {
   const body = h('div', { class: 'stack' });
   const show = () => replace(body, ...content());
   const content = () => {
@@ -53,7 +54,7 @@ export function notificationsStep(app, session, onOn) {
   };
   show();
   session.addEventListener('self', show, { once: true });
-  return h('section', { class: 'card' }, h('h3', {}, t('app.notify.title')), body);
+  return h('section', { class: 'card' }, h(level, {}, t('app.notify.title')), body);
 }
 
 /** The person, or the browser's settings, said no. */

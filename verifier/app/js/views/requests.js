@@ -54,21 +54,23 @@ export function requestsView(app, signal, wanted) {
     const requests = app.accounts().flatMap((s) => [...s.requests.values()]);
     const several = app.sessions.size > 1;
     for (const r of requests) {
-      let card = cards.get(r.tx.txid);
+      // Ids are each verifier's own: two may give the same.
+      const key = `${r.session.account.id} ${r.tx.txid}`;
+      let card = cards.get(key);
       if (!card) {
         card = new Card(app, r, several);
-        cards.set(r.tx.txid, card);
+        cards.set(key, card);
         if (r.tx.txid === wanted) list.prepend(card.root);
         else list.append(card.root);
         if (cards.size === 1) card.focus();
       }
       card.show();
     }
-    for (const [id, card] of cards) {
+    for (const [key, card] of cards) {
       if (!requests.includes(card.request)) {
         card.root.remove();
         card.stop();
-        cards.delete(id);
+        cards.delete(key);
       }
     }
     warning.hidden = app.waiting().length < 2;
@@ -109,7 +111,7 @@ class Card {
     this.app = app;
     this.request = request;
     const { tx, context, session } = request;
-    const id = `request-${tx.txid}`;
+    const id = `request-${session.account.id}-${tx.txid}`;
     this.title = h('h2', { id, tabIndex: -1 }, context ? question(context) : t('app.request.unreadable_title'));
     this.count = countdown({
       end: tx.expires * 1000, total: Math.max(1, tx.expires - tx.created), now: () => session.clock.now(), onEnd: () => session.tick(),
@@ -125,7 +127,7 @@ class Card {
     this.approve = button(t('app.request.approve'), () => this.answer('approve'), { kind: 'button-primary', icon: 'check' });
     this.deny = button(t('app.request.deny'), () => this.askWhy(), { icon: 'cross' });
     this.digits = tx.verified && context
-      ? digitsField({ id: `digits-${tx.txid}`, label: t('app.request.digits'), hint: t('app.request.digits_hint'), length: 6 })
+      ? digitsField({ id: `digits-${session.account.id}-${tx.txid}`, label: t('app.request.digits'), hint: t('app.request.digits_hint'), length: 6 })
       : null;
     if (this.digits) {
       this.digits.input.autocomplete = 'off';

@@ -57,7 +57,7 @@ function section(app, session, signal) {
   const id = `account-${account.id}`;
   const pushing = h('div', {});
   const verifying = h('div', {});
-  const showPush = () => replace(pushing, session.account.notify ? notifications(app, session, showPush) : notificationsStep(app, session, showPush));
+  const showPush = () => replace(pushing, session.account.notify ? notifications(app, session, showPush) : notificationsStep(app, session, 'h3', showPush));
   const showVerification = () => void verification(app, session, verifying, showVerification);
   showPush();
   showVerification();
