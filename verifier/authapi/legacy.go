@@ -135,7 +135,7 @@ func (a *API) legacyStatus(ctx context.Context, r *gate.Request) (gate.Answer, e
 	if err != nil {
 		return gate.Answer{}, err
 	}
-	answer, err := a.Login.Status(ctx, client(r), txID)
+	answer, err := a.Login.Status(ctx, r.Integration.Key, txID)
 	if err != nil {
 		return gate.Answer{}, fmt.Errorf("status of a transaction: %w", err)
 	}

@@ -28,14 +28,29 @@ type attempt struct {
 	phone   store.Phone
 	event   store.Event
 	matches []factor.Match
+	waits   *progress // of the transaction that a synchronous caller waits for
 }
 
 // Auth implements API.
 func (s *Service) Auth(ctx context.Context, c Client, r AuthRequest) (duoapi.Auth, error) {
+	var waits progress
+	out, err := s.begin(ctx, c, r, &waits)
+	if err != nil || waits.txID == "" {
+		return out, err
+	}
+	if err := s.await(ctx, &waits); err != nil {
+		return duoapi.Auth{}, fmt.Errorf("auth: wait for the answer: %w", err)
+	}
+	return waits.answer, nil
+}
+
+// begin does all of Auth but wait. It sets waits if there is something to wait for.
+func (s *Service) begin(ctx context.Context, c Client, r AuthRequest, waits *progress) (duoapi.Auth, error) {
 	a, err := s.prepare(ctx, c, r)
 	if err != nil {
 		return duoapi.Auth{}, fmt.Errorf("auth: %w", err)
 	}
+	a.waits = waits
 	if v, decided := s.standing(a.person); decided {
 		return s.end(ctx, a, v)
 	}

@@ -166,7 +166,7 @@ type API interface {
 	Auth(ctx context.Context, c Client, r AuthRequest) (duoapi.Auth, error)
 	// Status waits for the next change of a transaction, or about 25 s, and
 	// says where it stands. The first call for a transaction answers at once.
-	Status(ctx context.Context, c Client, txID string) (duoapi.Auth, error)
+	Status(ctx context.Context, integrationKey, txID string) (duoapi.Auth, error)
 	// Cancel ends a transaction of this client that still waits. True: it ended here.
 	Cancel(ctx context.Context, c Client, txID string) (bool, error)
 

@@ -264,7 +264,7 @@ func (w *world) auth(r AuthRequest) duoapi.Auth {
 
 func (w *world) status(txID string) duoapi.Auth {
 	w.Helper()
-	out, err := w.Status(context.Background(), w.client, txID)
+	out, err := w.Status(context.Background(), w.client.Integration.Key, txID)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -824,7 +824,7 @@ func TestOneEnd(t *testing.T) {
 					_, _ = w.Cancel(context.Background(), w.client, txID)
 				case 3:
 					w.clock.Add(100 * time.Millisecond)
-					_, _ = w.Status(context.Background(), w.client, txID)
+					_, _ = w.Status(context.Background(), w.client.Integration.Key, txID)
 				}
 			}()
 		}
@@ -862,7 +862,7 @@ func TestOffer(t *testing.T) {
 	made.TxID = "MADEUP"
 	_, err = w.Auth(context.Background(), w.client, made)
 	wantCode(t, err, duoapi.CodeInvalidParameter)
-	_, err = w.Status(context.Background(), w.client, pre.TxID)
+	_, err = w.Status(context.Background(), w.client.Integration.Key, pre.TxID)
 	wantCode(t, err, duoapi.CodeInvalidParameter) // only offered
 
 	if out := w.auth(request); out.TxID != pre.TxID {
@@ -874,7 +874,7 @@ func TestOffer(t *testing.T) {
 	}
 	w.want(w.status(again.TxID), "deny", "timeout")
 	w.want(w.status(pre.TxID), "waiting", "pushed")
-	_, err = w.Status(context.Background(), stranger, pre.TxID)
+	_, err = w.Status(context.Background(), stranger.Integration.Key, pre.TxID)
 	wantCode(t, err, duoapi.CodeInvalidParameter)
 	if _, err := w.Cancel(context.Background(), stranger, pre.TxID); err == nil {
 		t.Fatal("another integration called the push off")
@@ -962,7 +962,7 @@ func TestLongPoll(t *testing.T) {
 	poll := func() <-chan duoapi.Auth {
 		done := make(chan duoapi.Auth, 1)
 		go func() {
-			out, err := w.Status(context.Background(), w.client, txID)
+			out, err := w.Status(context.Background(), w.client.Integration.Key, txID)
 			if err != nil {
 				t.Error(err)
 			}

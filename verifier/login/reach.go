@@ -51,10 +51,10 @@ func pushInfo(encoded string) map[string]string {
 	return out
 }
 
-// begin makes a pending transaction of the attempt, unless the user is not
+// ask makes a pending transaction of the attempt, unless the user is not
 // active any more or the budget of prompts is spent: then the attempt ends
 // with the verdict. start does the store's part and may refuse too.
-func (s *Service) begin(ctx context.Context, a attempt, start func(store.Writer) (bool, error), refused verdict) (verdict, bool, error) {
+func (s *Service) ask(ctx context.Context, a attempt, start func(store.Writer) (bool, error), refused verdict) (verdict, bool, error) {
 	var (
 		v  verdict
 		ok bool
@@ -91,7 +91,7 @@ func (s *Service) begin(ctx context.Context, a attempt, start func(store.Writer)
 		return s.conclude(w, a.person, a.event, v, a.request.Async)
 	})
 	if err != nil {
-		return v, false, fmt.Errorf("auth: begin: %w", err)
+		return v, false, fmt.Errorf("auth: ask: %w", err)
 	}
 	if !ok {
 		s.logDecision(a.event, v)
@@ -188,7 +188,7 @@ func (s *Service) push(ctx context.Context, a attempt) (duoapi.Auth, error) {
 		// If it does not start, the offered id may be another attempt's.
 		a.event.TxID = refusedID
 	}
-	v, ok, err := s.begin(ctx, a, start, deny("timeout", msgOfferGone, audit.NoResponse, a.person))
+	v, ok, err := s.ask(ctx, a, start, deny("timeout", msgOfferGone, audit.NoResponse, a.person))
 	if err != nil {
 		return duoapi.Auth{}, err
 	}
@@ -196,7 +196,7 @@ func (s *Service) push(ctx context.Context, a attempt) (duoapi.Auth, error) {
 		return a.answer(v), nil
 	}
 	s.deliver(ctx, tx)
-	return s.finish(ctx, a, tx)
+	return a.goesOn(tx), nil
 }
 
 // offered is the transaction whose digits preauth showed. A client that names one
@@ -216,16 +216,13 @@ func (s *Service) offered(ctx context.Context, a attempt) (store.Transaction, er
 	return tx, nil
 }
 
-// finish answers for a transaction that waits: at once if asynchronous, else at its end.
-func (s *Service) finish(ctx context.Context, a attempt, tx store.Transaction) (duoapi.Auth, error) {
-	if a.request.Async {
-		return duoapi.Auth{TxID: tx.TxID}, nil
+// goesOn is the answer for a transaction that waits; a synchronous caller gets the
+// one at its end instead.
+func (a *attempt) goesOn(tx store.Transaction) duoapi.Auth {
+	if !a.request.Async {
+		*a.waits = progressOf(tx)
 	}
-	ended, err := s.await(ctx, tx)
-	if err != nil {
-		return duoapi.Auth{}, fmt.Errorf("auth: wait for the answer: %w", err)
-	}
-	return answerOf(ended), nil
+	return duoapi.Auth{TxID: tx.TxID}
 }
 
 // reaches says whether a call or an SMS can be made: telephony is on, and the
@@ -249,7 +246,7 @@ func (s *Service) call(ctx context.Context, a attempt) (duoapi.Auth, error) {
 		return duoapi.Auth{}, err
 	}
 	var alert credits.Alert
-	v, ok, err := s.begin(ctx, a, func(w store.Writer) (paid bool, err error) {
+	v, ok, err := s.ask(ctx, a, func(w store.Writer) (paid bool, err error) {
 		if paid, alert, err = s.pay(w, a, tx); err != nil || !paid {
 			return false, err
 		}
@@ -274,7 +271,7 @@ func (s *Service) call(ctx context.Context, a attempt) (duoapi.Auth, error) {
 		}
 		return store.Decision{State: store.TxFailed, Status: "call_failed", StatusMsg: msgCallFailed}, audit.Error, err
 	})
-	return s.finish(ctx, a, tx)
+	return a.goesOn(tx), nil
 }
 
 // sms sends codes. It ends as a denial with status sent: the person comes back with a code.
@@ -288,7 +285,7 @@ func (s *Service) sms(ctx context.Context, a attempt) (duoapi.Auth, error) {
 		return duoapi.Auth{}, err
 	}
 	var alert credits.Alert
-	v, ok, err := s.begin(ctx, a, func(w store.Writer) (paid bool, err error) {
+	v, ok, err := s.ask(ctx, a, func(w store.Writer) (paid bool, err error) {
 		if paid, alert, err = s.pay(w, a, tx); err != nil || !paid {
 			return false, err
 		}
@@ -311,7 +308,7 @@ func (s *Service) sms(ctx context.Context, a attempt) (duoapi.Auth, error) {
 		}
 		return store.Decision{State: store.TxDenied, Status: "sent", StatusMsg: msgSent}, "", nil
 	})
-	return s.finish(ctx, a, tx)
+	return a.goesOn(tx), nil
 }
 
 func (s *Service) newSMSCodes(a attempt) (codes []store.SMSCode, plain []string, err error) {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
 	"github.com/sallyport-mfa/sallyport/verifier/audit"
-	"github.com/sallyport-mfa/sallyport/verifier/push"
 	"github.com/sallyport-mfa/sallyport/verifier/store"
 )
 
@@ -29,15 +28,15 @@ type report struct {
 }
 
 // tell notes the status and reports whether it is news.
-func (r *reported) tell(tx store.Transaction) bool {
+func (r *reported) tell(p progress) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.last == nil {
 		r.last = map[string]report{}
 	}
-	was, known := r.last[tx.TxID]
-	r.last[tx.TxID] = report{tx.Status, tx.Expires}
-	return !known || was.status != tx.Status
+	was, known := r.last[p.txID]
+	r.last[p.txID] = report{p.answer.Status, p.expires}
+	return !known || was.status != p.answer.Status
 }
 
 func (r *reported) forget(txID string) {
@@ -58,32 +57,41 @@ func (r *reported) sweep(now time.Time) {
 }
 
 // Status implements API.
-func (s *Service) Status(ctx context.Context, c Client, txID string) (duoapi.Auth, error) {
-	tx, err := s.transaction(ctx, c, txID)
-	if err != nil {
+func (s *Service) Status(ctx context.Context, integrationKey, txID string) (duoapi.Auth, error) {
+	var p progress
+	if err := s.begun(ctx, integrationKey, txID, &p); err != nil {
 		return duoapi.Auth{}, err
 	}
-	if tx.State == store.TxPending && !s.seen.tell(tx) {
-		if tx, err = s.change(ctx, tx, s.After(statusWait)); err != nil {
+	if p.pending && !s.seen.tell(p) {
+		if err := s.change(ctx, &p, s.Now().Add(statusWait)); err != nil {
 			return duoapi.Auth{}, fmt.Errorf("status: %w", err)
 		}
 	}
-	if tx.State == store.TxPending {
-		s.seen.tell(tx)
+	if p.pending {
+		s.seen.tell(p)
 	} else {
 		s.seen.forget(txID)
 	}
-	return answerOf(tx), nil
+	return p.answer, nil
 }
 
-// transaction finds a transaction that the client began.
-func (s *Service) transaction(ctx context.Context, c Client, txID string) (store.Transaction, error) {
+// begun is the progress of a transaction that the integration began.
+func (s *Service) begun(ctx context.Context, integrationKey, txID string, p *progress) error {
+	tx, err := s.transaction(ctx, integrationKey, txID)
+	if err == nil {
+		*p = progressOf(tx)
+	}
+	return err
+}
+
+// transaction finds a transaction that the integration began.
+func (s *Service) transaction(ctx context.Context, integrationKey, txID string) (store.Transaction, error) {
 	var tx store.Transaction
 	err := s.Store.View(ctx, func(r store.Reader) (err error) {
 		tx, err = r.Transaction(txID)
 		return err
 	})
-	if errors.Is(err, store.ErrNotFound) || err == nil && (tx.IntegrationKey != c.Integration.Key || tx.State == store.TxOffered) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && (tx.IntegrationKey != integrationKey || tx.State == store.TxOffered) {
 		return tx, duoapi.NewError(duoapi.CodeInvalidParameter, "txid")
 	}
 	if err != nil {
@@ -95,81 +103,9 @@ func (s *Service) transaction(ctx context.Context, c Client, txID string) (store
 	return tx, nil
 }
 
-// answerOf is the answer for a transaction as it stands.
-func answerOf(tx store.Transaction) duoapi.Auth {
-	out := duoapi.Auth{Result: duoapi.ResultDeny, Status: tx.Status, StatusMsg: tx.StatusMsg}
-	switch tx.State {
-	case store.TxPending:
-		out.Result = duoapi.ResultWaiting
-	case store.TxApproved:
-		out.Result = duoapi.ResultAllow
-	}
-	return out
-}
-
-// change waits until tx has another state or status, or giveUp fires, and
-// returns it as it then stands. It holds nothing of the store while it waits.
-func (s *Service) change(ctx context.Context, tx store.Transaction, giveUp <-chan time.Time) (store.Transaction, error) {
-	was := tx.Status
-	for {
-		woken, stop := s.Hub.Wait(push.Transaction(tx.TxID)) // before reading, so that no change is missed
-		tx, err := s.reread(ctx, tx)
-		if err != nil || tx.State != store.TxPending || tx.Status != was {
-			stop()
-			return tx, err
-		}
-		select {
-		case <-woken:
-		case <-s.After(tx.Expires.Sub(s.Now())):
-		case <-giveUp:
-			stop()
-			return tx, nil
-		case <-ctx.Done():
-			stop()
-			return tx, ctx.Err()
-		}
-		stop()
-	}
-}
-
-func (s *Service) reread(ctx context.Context, tx store.Transaction) (store.Transaction, error) {
-	err := s.Store.View(ctx, func(r store.Reader) (err error) {
-		tx, err = r.Transaction(tx.TxID)
-		return err
-	})
-	if err != nil {
-		return tx, fmt.Errorf("read the transaction: %w", err)
-	}
-	if tx.State == store.TxPending && !s.Now().Before(tx.Expires) {
-		return s.expire(ctx, tx)
-	}
-	return tx, nil
-}
-
-// await waits for the end of tx. A caller that goes away calls it off: nobody
-// would learn of an approval.
-func (s *Service) await(ctx context.Context, tx store.Transaction) (store.Transaction, error) {
-	for tx.State == store.TxPending {
-		next, err := s.change(ctx, tx, nil)
-		if ctx.Err() != nil {
-			return tx, errors.Join(ctx.Err(), s.callOff(context.WithoutCancel(ctx), tx))
-		}
-		if err != nil {
-			return tx, err
-		}
-		tx = next
-	}
-	return tx, nil
-}
-
-func (s *Service) callOff(ctx context.Context, tx store.Transaction) error {
-	_, err := s.decide(ctx, tx, store.Decision{State: store.TxCancelled, Status: "deny", StatusMsg: msgCancelled}, audit.Denied, audit.UserCancelled)
-	return err
-}
-
 // Cancel implements API.
 func (s *Service) Cancel(ctx context.Context, c Client, txID string) (bool, error) {
-	tx, err := s.transaction(ctx, c, txID)
+	tx, err := s.transaction(ctx, c.Integration.Key, txID)
 	var refused *duoapi.Error
 	if errors.As(err, &refused) {
 		return false, duoapi.NewError(duoapi.CodeNotFound, "txid")

@@ -113,7 +113,7 @@ func verifiable(p person, phoneID string) (store.Phone, error) {
 
 // VerificationResult implements API.
 func (s *Service) VerificationResult(ctx context.Context, c Client, userID, pushID string) (VerificationResult, error) {
-	tx, err := s.transaction(ctx, c, pushID)
+	tx, err := s.transaction(ctx, c.Integration.Key, pushID)
 	var refused *duoapi.Error
 	if errors.As(err, &refused) || err == nil && tx.UserID != userID {
 		return "", duoapi.NewError(duoapi.CodeInvalidParameter, "push_id: no push to this user by this integration")
