@@ -22,17 +22,17 @@ import { visible } from '../visible.js';
 /** @typedef {import('../../../pages/js/i18n.js').TextKey} TextKey */
 
 /**
- * What became of a request: title and text.
+ * What became of a request: title, text, icon and the class of the title.
  *
- * @type {Record<Over, [TextKey, TextKey]>}
+ * @type {Record<Over, [TextKey, TextKey, string, string]>}
  */
 const results = {
-  approved: ['app.result.approved', 'app.result.approved_text'],
-  denied: ['app.result.denied', 'app.result.denied_text'],
-  reported: ['app.result.reported', 'app.result.reported_text'],
-  expired: ['app.result.expired', 'app.result.expired_text'],
-  canceled: ['app.result.canceled', 'app.result.canceled_text'],
-  elsewhere: ['app.result.elsewhere', 'app.result.elsewhere_text'],
+  approved: ['app.result.approved', 'app.result.approved_text', 'check', 'outcome outcome-good'],
+  denied: ['app.result.denied', 'app.result.denied_text', 'cross', 'outcome'],
+  reported: ['app.result.reported', 'app.result.reported_text', 'warning', 'outcome outcome-danger'],
+  expired: ['app.result.expired', 'app.result.expired_text', 'clock', 'outcome'],
+  canceled: ['app.result.canceled', 'app.result.canceled_text', 'cross', 'outcome'],
+  elsewhere: ['app.result.elsewhere', 'app.result.elsewhere_text', 'info', 'outcome'],
 };
 
 /**
@@ -118,9 +118,10 @@ class Card {
     });
     this.error = h('p', { class: 'error', hidden: true });
     this.body = h('div', { class: 'stack' });
+    this.outcome = h('p', { hidden: true });
     this.result = h('div', { hidden: true });
     this.root = h('article', { class: 'card card-asks', 'aria-labelledby': id, 'data-txid': tx.txid },
-      this.title,
+      this.title, this.outcome,
       several ? p(t('app.request.account', { account: visible(session.account.username), host: new URL(session.account.url).host }), 'muted small') : null,
       context ? facts(context, tx.created) : p(t('app.request.unreadable')),
       this.body, this.result);
@@ -165,15 +166,17 @@ class Card {
     this.root.classList.toggle('card-asks', !over);
     if (!over) return;
     this.stop();
-    const [titleKey, textKey] = results[/** @type {Over} */ (r.state)];
+    const [titleKey, textKey, symbol, titleClass] = results[/** @type {Over} */ (r.state)];
     const title = t(titleKey);
     const text = t(r.byDigits ? 'app.result.denied_digits' : textKey);
-    const kind = r.state === 'approved' ? 'info' : r.state === 'reported' ? 'danger' : 'warn';
-    replace(this.result, h('div', { class: 'stack' }, notice(kind, h('p', {}, h('strong', {}, title)), p(text)),
-      button(t('app.request.done'), () => {
-        r.session.requests.delete(r.tx.txid);
-        this.app.changed();
-      })));
+    this.title.className = titleClass;
+    replace(this.title, icon(symbol), title);
+    this.outcome.textContent = text;
+    this.outcome.hidden = false;
+    replace(this.result, button(t('app.request.done'), () => {
+      r.session.requests.delete(r.tx.txid);
+      this.app.changed();
+    }));
     announce(`${title}. ${text}`, r.state === 'approved' ? 'polite' : 'assertive');
     if (held) this.title.focus();
   }
