@@ -5,9 +5,9 @@
  * nothing.
  */
 
-import { validCode } from './link.js';
+import { validCode, withPoint } from './link.js';
 
-const code = location.hash.slice(1);
+const code = withPoint(location.hash.slice(1));
 if (validCode(code)) {
   const target = `/app/#activate=${code}`;
   const open = document.getElementById('open');

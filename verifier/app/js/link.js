@@ -26,6 +26,17 @@ export class LinkError extends Error {
 }
 
 /**
+ * The code with the point at its end, which stands there if it has no pin: mail
+ * programs take it for the end of a sentence.
+ *
+ * @param {string} text
+ * @returns {string}
+ */
+export function withPoint(text) {
+  return /^sa1\.[A-Za-z0-9_-]{32}$/.test(text) ? `${text}.` : text;
+}
+
+/**
  * Whether a text is an activation code, whole.
  *
  * @param {string} code
@@ -53,7 +64,8 @@ export function validCode(code) {
  */
 export function parseActivation(text, own, partners) {
   const trimmed = text.trim();
-  if (validCode(trimmed)) return { origin: own, code: trimmed };
+  const alone = withPoint(trimmed);
+  if (validCode(alone)) return { origin: own, code: alone };
   /** @type {URL} */
   let url;
   try {
@@ -61,7 +73,8 @@ export function parseActivation(text, own, partners) {
   } catch {
     throw new LinkError('form');
   }
-  const code = url.pathname === activationPath ? url.hash.slice(1) : url.pathname === '/app/' ? url.hash.replace(/^#activate=/, '') : '';
+  const behind = url.pathname === activationPath ? url.hash.slice(1) : url.pathname === '/app/' ? url.hash.replace(/^#activate=/, '') : '';
+  const code = withPoint(behind);
   if (url.protocol !== 'https:' && url.origin !== own) throw new LinkError('form');
   if (url.username || url.password || !validCode(code)) throw new LinkError('form');
   if (url.origin !== own && !partners.includes(url.origin)) throw new LinkError('foreign', url.origin);

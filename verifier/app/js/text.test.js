@@ -16,7 +16,7 @@ const own = 'https://v.example:8443';
 const partner = 'https://partner.example';
 
 test('activation links', () => {
-  for (const text of [code, ` ${code}\n`, `${own}/sallyport/activate#${code}`, `${own}/app/#activate=${code}`]) {
+  for (const text of [code, code.slice(0, -1), `${own}/sallyport/activate#${code.slice(0, -1)}`, ` ${code}\n`, `${own}/sallyport/activate#${code}`, `${own}/app/#activate=${code}`]) {
     assert.deepEqual(parseActivation(text, own, [partner]), { origin: own, code }, text);
   }
   assert.deepEqual(parseActivation(`${partner}/sallyport/activate#${pinned}`, own, [partner]), { origin: partner, code: pinned });
