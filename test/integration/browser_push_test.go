@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build integration
+
+package integration_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/sallyport-mfa/sallyport/test/integration/browser"
+	"github.com/sallyport-mfa/sallyport/test/integration/harness"
+	"github.com/sallyport-mfa/sallyport/test/pushservice"
+	"github.com/sallyport-mfa/sallyport/test/pushservice/gcm"
+)
+
+// Where the push service's machine keeps what others need of it.
+const (
+	pushRoot = "/etc/push-ca.pem"
+	pushSPKI = "/etc/push-spki"
+)
+
+// pushTown is a site with a push service, in the place of the browser maker's.
+type pushTown struct {
+	*site
+	push *harness.Container
+	spki string
+	tell pushservice.Client
+}
+
+// newPushTown founds one: the verifier knows the push service by the names of the
+// real one.
+func newPushTown(t *testing.T) *pushTown {
+	t.Helper()
+	ctx := t.Context()
+	s, err := newSiteOf(context.Background(), plan{url: webURL, aliases: []string{webName}})
+	must(t, err)
+	t.Cleanup(func() { _ = s.close() })
+	s.keepLogs(t)
+	town := &pushTown{site: s}
+	town.push, err = s.lab.Start(ctx, "push", harness.Options{Aliases: gcm.Senders()})
+	must(t, err)
+	must(t, install(ctx, town.push, []string{"drv"}))
+	must(t, town.push.Daemon(ctx, "pushservice", harness.Command{Args: []string{
+		"drv", "pushservice", "-names", "push", "-ca", pushRoot, "-spki", pushSPKI,
+	}}))
+	must(t, town.push.AwaitFile(ctx, pushSPKI))
+	town.spki, err = town.push.Read(ctx, pushSPKI)
+	must(t, err)
+	root, err := town.push.Read(ctx, pushRoot)
+	must(t, err)
+	address, err := town.push.IP(ctx)
+	must(t, err)
+	must(t, s.verifier.Put(ctx, harness.File{Path: verifierData + "/push-ca.pem", Mode: 0o644, Data: []byte(root)}))
+	_, err = s.verifier.Shell(ctx, fmt.Sprintf("printf '[web_push]\\nca_file = \"push-ca.pem\"\\nallow_networks = [\"%s/32\"]\\n' >>%s/verifier.toml",
+		address, verifierData))
+	must(t, err)
+	must(t, s.verifier.Signal(ctx, "verifier", "KILL"))
+	must(t, s.runVerifier(ctx))
+
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM([]byte(root)) {
+		t.Fatal("the push service has no certificate")
+	}
+	town.tell = pushservice.Client{URL: "https://push", HTTP: &http.Client{Transport: &http.Transport{
+		DialContext:     func(context.Context, string, string) (net.Conn, error) { return town.dialPush(t, "8080")() },
+		TLSClientConfig: &tls.Config{RootCAs: roots},
+	}}}
+	return town
+}
+
+// dialPush opens connections to a port of the push service's machine.
+func (town *pushTown) dialPush(t *testing.T, port string) browser.Dial {
+	t.Helper()
+	address, err := town.push.IP(context.Background())
+	must(t, err)
+	return func() (net.Conn, error) {
+		conn, err := net.DialTimeout("tcp", net.JoinHostPort(address, port), 20*time.Second)
+		if err != nil {
+			return town.push.Dial("127.0.0.1", port)
+		}
+		return conn, nil
+	}
+}
+
+// browser starts one whose maker's push service is the site's.
+func (town *pushTown) browser(t *testing.T) *browser.Browser {
+	t.Helper()
+	network := town.network(t)
+	flags := map[string]any{"disable-background-networking": false}
+	for name, value := range gcm.Switches("push:8080", "push:5228", town.spki) {
+		flags[name] = value
+	}
+	for _, port := range []string{"8080", "5228"} {
+		network.Route("push:"+port, town.dialPush(t, port))
+	}
+	b := browser.Start(t, browser.Options{CA: town.ca(t), Network: network, Flags: flags})
+	b.Allow(webURL, "notifications")
+	return b
+}
+
+// sent waits until the push service has had n requests of the verifier, and
+// returns the status of the last one.
+func (town *pushTown) sent(t *testing.T, n int) int {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	got, err := town.tell.Requests(ctx, n)
+	must(t, err)
+	return got[n-1].Status
+}
+
+const (
+	// notification is what the app's worker shows, as a text; empty: nothing.
+	notification = `navigator.serviceWorker.getRegistration('/app/')
+		.then((registration) => registration.getNotifications())
+		.then((shown) => shown.map((one) => one.title + ': ' + one.body).join())`
+	dismiss = `navigator.serviceWorker.getRegistration('/app/')
+		.then((registration) => registration.getNotifications())
+		.then((shown) => shown.forEach((one) => one.close()))`
+)
+
+// A person whose app is closed is notified by the browser's push service, opens the
+// app, and approves. A login that the push service does not take says so at once and
+// takes another factor; so does one after the subscription has ended.
+func TestWebPush(t *testing.T) {
+	t.Parallel()
+	town := newPushTown(t)
+	p := town.person(t, "webpush")
+	token := p.hotp(t)
+	var phone struct {
+		PhoneID string `json:"phone_id"`
+	}
+	town.admin(t, &phone, "phone", "add", "--user", p.name, "--name", "phone of "+p.name)
+	var activation struct {
+		URL string `json:"activation_url"`
+	}
+	town.admin(t, &activation, "phone", "activate", phone.PhoneID)
+
+	b := town.browser(t)
+	tab := b.Tab()
+	tab.Go(activation.URL)
+	tab.Press("Activate")
+	tab.Hear("This device is ready")
+	tab.Go(webURL + "/app/#settings")
+	tab.Press("Turn on notifications")
+	tab.See("Notifications are on for this device")
+	tab.Press("Send a test")
+	tab.See("It should appear in a moment")
+	if status := town.sent(t, 1); status != http.StatusCreated {
+		t.Fatalf("the push service answered the test message with %d", status)
+	}
+	shows := func(want string) {
+		t.Helper()
+		var text string
+		tab.Await("the notification "+want, func() bool { return tab.TryRun(notification, &text) == nil && text == want })
+	}
+	shows("Login request: Open Sallyport to answer")
+
+	tab.Go(webURL + "/healthz") // the app is closed
+	tab.Run(dismiss, nil)
+	shows("")
+	v := p.ssh(t, town.client, "22")
+	digits := v.asksForPush()
+	shows("Login request: Open Sallyport to answer")
+	if status := town.sent(t, 2); status != http.StatusCreated {
+		t.Errorf("the push service answered with %d", status)
+	}
+	tab.Go(webURL + "/app/")
+	tab.Fill("Digits shown at the login", digits)
+	tab.Press("Approve")
+	tab.Hear("Approved")
+	v.types("")
+	v.comesIn()
+	p.lastEvent(t, event{Result: "success", Reason: "user_approved"})
+
+	for n, c := range []struct {
+		name   string
+		script []pushservice.Answer
+		status int
+	}{
+		{"refused", []pushservice.Answer{{Status: http.StatusBadRequest}}, http.StatusBadRequest},
+		{"gone", []pushservice.Answer{{Status: http.StatusGone}}, http.StatusGone},
+	} {
+		tab.Go(webURL + "/healthz")
+		must(t, town.tell.Script(t.Context(), c.script...))
+		v := p.ssh(t, town.client, "22")
+		v.expect(asksFactor)
+		v.types("push")
+		v.expect(`(?s)could not be sent to your device.*` + asksFactor)
+		v.types(token.next())
+		v.comesIn()
+		p.lastEvent(t, event{Result: "success", Reason: "valid_passcode"})
+		if status := town.sent(t, 3+n); status != c.status {
+			t.Errorf("%s: the push service answered with %d", c.name, status)
+		}
+	}
+	// The app makes good what has ended.
+	tab.Go(webURL + "/app/#settings")
+	tab.Await("another test message", func() bool { // only some a minute are sent
+		tab.Press("Send a test")
+		return tab.Shows("It should appear in a moment")
+	})
+}
