@@ -40,9 +40,13 @@ func TestReferencesResolve(t *testing.T) {
 		imported = regexp.MustCompile(`(?m)^(?:import|export)\b[^'"]*\bfrom '(\.[^']+)'|^import '(\.[^']+)'`)
 		template = regexp.MustCompile(`\$\{[^}]*\}`)
 	)
-	for name, text := range sources(t) {
+	all, words := sources(t), map[string]bool{}
+	for name, text := range all {
 		if path.Ext(name) == ".go" {
 			continue
+		}
+		for _, word := range regexp.MustCompile(`[a-z][a-z0-9-]*`).FindAllString(text, -1) {
+			words[word] = true
 		}
 		bare := template.ReplaceAllString(action.ReplaceAllString(text, " "), " ")
 		for _, m := range append(class.FindAllStringSubmatch(bare, -1), list.FindAllStringSubmatch(bare, -1)...) {
@@ -67,6 +71,11 @@ func TestReferencesResolve(t *testing.T) {
 			if _, err := os.Stat(filepath.Join("..", target)); err != nil {
 				t.Errorf("%s imports what is not there: %v", name, err)
 			}
+		}
+	}
+	for class := range classes {
+		if !words[class] {
+			t.Errorf("nothing has the class %s", class)
 		}
 	}
 }
