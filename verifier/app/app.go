@@ -142,6 +142,7 @@ func (a *App) serveManifest(w http.ResponseWriter, _ *http.Request) error {
 type notification struct {
 	Title string `json:"title"`
 	Body  string `json:"body"`
+	Test  string `json:"test"` // the title of one that somebody asked for in the settings
 	Icon  string `json:"icon"`
 	Badge string `json:"badge"`
 }
@@ -166,7 +167,7 @@ func (p page) Write(b []byte) (int, error) { return p.sum.Write(b) }
 // makeWorker makes the script of the service worker. It differs whenever the page or
 // a file that it loads does, and that is how browsers learn of a new version.
 func (a *App) makeWorker() ([]byte, error) {
-	text, err := a.texts("app.notification.title", "app.notification.body")
+	text, err := a.texts("app.notification.title", "app.notification.body", "app.notification.test")
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +180,7 @@ func (a *App) makeWorker() ([]byte, error) {
 		Version: hex.EncodeToString(shell.sum.Sum(nil)[:8]),
 		Files:   append([]string{Path, manifestPath}, append(p.Files("app/"), p.Files("pages/")...)...),
 		Notification: notification{
-			text["app.notification.title"], text["app.notification.body"], p.URL("pages/icons/icon-192.png"), p.URL("pages/icons/badge-96.png"),
+			text["app.notification.title"], text["app.notification.body"], text["app.notification.test"], p.URL("pages/icons/icon-192.png"), p.URL("pages/icons/badge-96.png"),
 		},
 	})
 	if err != nil {

@@ -15,7 +15,7 @@ import { Vault } from './vault.js';
  * @typedef {object} Shell
  * @property {string} version hash of all that follows
  * @property {string[]} files addresses; the first is the app's page
- * @property {{title: string, body: string, icon: string, badge: string}} notification
+ * @property {{title: string, body: string, test: string, icon: string, badge: string}} notification
  */
 
 /**
@@ -64,9 +64,10 @@ export function work(shell) {
   });
 
   self.addEventListener('push', (event) => {
-    const { title, body, icon, badge } = shell.notification;
-    // What the message says is not shown: whoever can see the screen could read it.
-    event.waitUntil(self.registration.showNotification(title, /** @type {NotificationOptions} */ ({ body, icon, badge, tag, renotify: true, requireInteraction: true })));
+    const { title, body, test, icon, badge } = shell.notification;
+    // A message says of what kind it is, and nothing else that could be shown.
+    const shown = kindOf(event.data) === 'test' ? { title: test, body: '' } : { title, body };
+    event.waitUntil(self.registration.showNotification(shown.title, /** @type {NotificationOptions} */ ({ body: shown.body, icon, badge, tag, renotify: true, requireInteraction: true })));
   });
 
   self.addEventListener('notificationclick', (event) => {
@@ -77,6 +78,20 @@ export function work(shell) {
   self.addEventListener('pushsubscriptionchange', (event) => {
     event.waitUntil(renew(self));
   });
+}
+
+/**
+ * The kind of a message; whatever cannot be read is about a login.
+ *
+ * @param {{json(): any}|null} data
+ * @returns {unknown}
+ */
+function kindOf(data) {
+  try {
+    return data?.json()?.t;
+  } catch {
+    return '';
+  }
 }
 
 /**

@@ -52,6 +52,7 @@ export default {
   "app.removed": "{host} no longer knows this device as an authenticator of {account}. If that was not you, tell your administrator. You can remove the account here.",
   "app.notification.title": "Login request",
   "app.notification.body": "Open Sallyport to answer",
+  "app.notification.test": "Notifications work",
 
   "app.requests.none": "Nothing to answer",
   "app.requests.none_text": "When you log in, the request appears here.",
