@@ -131,7 +131,7 @@ func (d *Directory) SealTOTP(t store.Token, secret string) (store.Token, error) 
 	return t, nil
 }
 
-// AddTOTP keeps a token for a user, and tells the person.
+// AddTOTP keeps a token for a user.
 func (d *Directory) AddTOTP(w store.Writer, a Actor, u store.User, t store.Token) error {
 	if err := w.AddToken(t); err != nil {
 		return fmt.Errorf("add token: %w", err)
@@ -139,10 +139,7 @@ func (d *Directory) AddTOTP(w store.Writer, a Actor, u store.User, t store.Token
 	if err := d.audit(w, a, "hardtoken_create", t.Serial, whole("token_id", t.ID, tokenFields(t))); err != nil {
 		return err
 	}
-	if err := d.attachToken(w, a, u, t); err != nil {
-		return err
-	}
-	return notice.Tell(d.Notices, w, u.ID, notice.TokenAdded, map[string]string{notice.Address: a.Address})
+	return d.attachToken(w, a, u, t)
 }
 
 // ReplaceRecoveryCodes makes a set of recovery codes for a user, in place of the one

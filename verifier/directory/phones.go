@@ -165,10 +165,28 @@ func (d *Directory) DetachPhone(ctx context.Context, a Actor, userID, phoneID st
 		if err != nil {
 			return err
 		}
+		p, err := w.Phone(phoneID)
+		if err != nil {
+			return err
+		}
 		if err := w.DetachPhone(userID, phoneID); err != nil {
 			return fmt.Errorf("detach phone: %w", err)
 		}
+		if err := d.tellTaken(w, a, u, p); err != nil {
+			return err
+		}
 		return d.audit(w, a, "phone_disassociate", u.Username, map[string]any{"user_id": userID, "phone_id": phoneID})
+	})
+}
+
+// tellTaken tells a person that an authenticator was taken away; that a telephone
+// was is no news.
+func (d *Directory) tellTaken(w store.Writer, a Actor, u store.User, p store.Phone) error {
+	if !p.CanPush() {
+		return nil
+	}
+	return notice.Tell(d.Notices, w, u.ID, notice.AuthenticatorRemoved, map[string]string{
+		notice.Authenticator: p.Name, notice.Platform: p.Platform, notice.Address: a.Address,
 	})
 }
 
@@ -222,8 +240,17 @@ func (d *Directory) deletePhone(ctx context.Context, a Actor, id string, desktop
 		if err != nil {
 			return err
 		}
+		users, err := w.PhoneUsers(id)
+		if err != nil {
+			return err
+		}
 		if err := w.DeletePhone(id); err != nil {
 			return fmt.Errorf("delete phone: %w", err)
+		}
+		for _, u := range users {
+			if err := d.tellTaken(w, a, u, p); err != nil {
+				return err
+			}
 		}
 		return d.audit(w, a, "phone_delete", phoneLabel(p), whole("phone_id", id, phoneFields(p)))
 	})

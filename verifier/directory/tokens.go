@@ -15,6 +15,7 @@ import (
 
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
 	"github.com/sallyport-mfa/sallyport/verifier/factor"
+	"github.com/sallyport-mfa/sallyport/verifier/notice"
 	"github.com/sallyport-mfa/sallyport/verifier/store"
 )
 
@@ -228,9 +229,14 @@ func (d *Directory) tokenURI(m MadeToken) string {
 	return u.String()
 }
 
+// attachToken gives a token to a user, and tells the person.
 func (d *Directory) attachToken(w store.Writer, a Actor, u store.User, t store.Token) error {
 	if err := w.AttachToken(u.ID, t.ID); err != nil {
 		return fmt.Errorf("attach token: %w", err)
+	}
+	err := notice.Tell(d.Notices, w, u.ID, notice.TokenAdded, map[string]string{notice.Address: a.Address})
+	if err != nil {
+		return err
 	}
 	return d.audit(w, a, "hardtoken_associate", u.Username, map[string]any{"user_id": u.ID, "token_id": t.ID, "serial": t.Serial})
 }
