@@ -233,7 +233,10 @@ func (a *API) authStatus(ctx context.Context, r *gate.Request) (gate.Answer, err
 	if err != nil {
 		return gate.Answer{}, err
 	}
-	answer, err := a.Login.Status(ctx, r.Integration.Key, txID)
+	return status(a.Login.Status(ctx, r.Integration.Key, txID))
+}
+
+func status(answer duoapi.Auth, err error) (gate.Answer, error) {
 	if err != nil {
 		return gate.Answer{}, fmt.Errorf("status of a transaction: %w", err)
 	}

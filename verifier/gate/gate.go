@@ -267,24 +267,38 @@ func (g *Gate) serve(wait bool, limit int64, next inner) http.Handler {
 			// nobody decided, but ask again.
 			panic(http.ErrAbortHandler)
 		}
-		code := g.write(w, r, answer, err)
-		g.log.Debug("request", "method", r.Method, "path", r.URL.EscapedPath(), "code", code, "peer", line.addr,
-			"integration", line.integration, "scheme", line.scheme, "proto", r.Proto, "took", g.now().Sub(line.start))
+		g.finish(w, r, line, answer, err)
 	})
 }
 
+// finish writes and logs the answer. It is apart from serve so that its stack is not
+// there in each request that waits.
+func (g *Gate) finish(w http.ResponseWriter, r *http.Request, line *logLine, answer Answer, err error) {
+	code := g.write(w, r, answer, err)
+	g.log.Debug("request", "method", r.Method, "path", r.URL.EscapedPath(), "code", code, "peer", line.addr,
+		"integration", line.integration, "scheme", line.scheme, "proto", r.Proto, "took", g.now().Sub(line.start))
+}
+
 func (g *Gate) answer(w http.ResponseWriter, r *http.Request, limit int64, line *logLine, next inner) (Answer, error) {
+	body, err := readBody(w, r, limit)
+	if err != nil {
+		return Answer{}, err
+	}
+	return next(r, body, line)
+}
+
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if err != nil {
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
-			return Answer{}, duoapi.NewError(duoapi.CodeTooLarge, fmt.Sprintf("at most %d bytes", limit))
+			return nil, duoapi.NewError(duoapi.CodeTooLarge, fmt.Sprintf("at most %d bytes", limit))
 		}
-		return Answer{}, duoapi.NewError(duoapi.CodeInvalidParameter, "the body ended early")
+		return nil, duoapi.NewError(duoapi.CodeInvalidParameter, "the body ended early")
 	}
 	// The read deadline was for the request; left standing it would end a long wait.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-	return next(r, body, line)
+	return body, nil
 }
 
 // logLine gathers what the log of one request tells.

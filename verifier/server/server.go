@@ -157,16 +157,23 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	_, pattern := s.mux.Handler(r)
 	switch {
-	case pattern == "" && s.otherMethods(r) != "":
-		w.Header().Set("Allow", s.otherMethods(r))
-		s.refusals(r).NotAllowed().ServeHTTP(w, r)
 	case pattern == "" || !clean(r.URL.Path):
-		s.refusals(r).NotFound().ServeHTTP(w, r)
+		s.refuse(w, r, pattern)
 	case s.config.Observe != nil:
 		s.observed(pattern, w, r)
 	default:
 		s.mux.ServeHTTP(w, r)
 	}
+}
+
+// refuse answers where no route is: for another method, or for another path.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, pattern string) {
+	if allowed := s.otherMethods(r); pattern == "" && allowed != "" {
+		w.Header().Set("Allow", allowed)
+		s.refusals(r).NotAllowed().ServeHTTP(w, r)
+		return
+	}
+	s.refusals(r).NotFound().ServeHTTP(w, r)
 }
 
 type refuser interface {
