@@ -30,7 +30,7 @@ func checkVAPID(header, origin string, want []byte, now time.Time) (claims, erro
 	var c claims
 	params, ok := strings.CutPrefix(header, "vapid ")
 	if !ok {
-		return c, errors.New("Authorization: not of the scheme vapid")
+		return c, errors.New("authorization: not of the scheme vapid")
 	}
 	var token, key string
 	for part := range strings.SplitSeq(params, ",") {
@@ -41,7 +41,7 @@ func checkVAPID(header, origin string, want []byte, now time.Time) (claims, erro
 		case "k":
 			key = value
 		default:
-			return c, fmt.Errorf("Authorization: parameter %q", name)
+			return c, fmt.Errorf("authorization: parameter %q", name)
 		}
 	}
 	point, err := base64.RawURLEncoding.Strict().DecodeString(key)

@@ -31,7 +31,6 @@ const (
 
 // vapid identifies the verifier to push services (RFC 8292). It is safe for concurrent use.
 type vapid struct {
-	key     *ecdsa.PrivateKey
 	public  string // base64url of the uncompressed point
 	subject string
 	signer  jose.Signer
@@ -64,7 +63,7 @@ func newVAPID(raw []byte, subject string, now func() time.Time) (*vapid, error) 
 		return nil, err
 	}
 	return &vapid{
-		key: key, public: base64.RawURLEncoding.EncodeToString(point), subject: subject, signer: signer, now: now, tokens: tokens,
+		public: base64.RawURLEncoding.EncodeToString(point), subject: subject, signer: signer, now: now, tokens: tokens,
 	}, nil
 }
 

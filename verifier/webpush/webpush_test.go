@@ -523,13 +523,13 @@ func TestOneKey(t *testing.T) {
 	}
 	// Another seal key does not open it, and no other is made in its place.
 	var err error
-	real := p.keys
+	own := p.keys
 	p.keys, err = seal.Create(filepath.Join(p.dir, "other"), rand.Reader)
 	p.must(err)
 	if key, err := p.another(nil).PublicKey(t.Context()); !errors.Is(err, seal.ErrOpen) {
 		t.Errorf("key %q, %v", key, err)
 	}
-	p.keys = real
+	p.keys = own
 	if key, err := p.another(nil).PublicKey(t.Context()); key != first || err != nil {
 		t.Errorf("key %q, %v; want %q", key, err, first)
 	}
