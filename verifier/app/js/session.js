@@ -137,7 +137,7 @@ export class Session extends EventTarget {
       const known = this.requests.get(tx.txid);
       if (known) {
         // The verifier knows better: a request that was thought over is open.
-        if (known.state === 'expired' || known.state === 'elsewhere') known.state = 'open';
+        if (!this.over(known) && (known.state === 'expired' || known.state === 'elsewhere')) known.state = 'open';
         continue;
       }
       fresh = true;

@@ -63,11 +63,10 @@ async function showTokens(app, place, signal) {
     const name = [token.issuer, token.label].filter(Boolean).map(visible).join(' · ') || t('app.codes.unnamed');
     const code = h('p', { class: 'code', 'data-code': '' });
     const ring = makeRing();
-    const left = h('span', { class: 'visually-hidden' });
     let now = '';
     /** @type {HTMLElement} */
     const card = h('article', { class: 'card', 'data-totp': entry.id, 'aria-label': name },
-      h('div', { class: 'row row-apart' }, h('h3', {}, name), ring.element), code, left,
+      h('div', { class: 'row row-apart' }, h('h3', {}, name), ring.element), code,
       h('div', { class: 'row' },
         copyButton(() => now),
         h('div', { class: 'actions' },
@@ -141,8 +140,13 @@ async function removeToken(app, id, name, card) {
   });
   if (answer !== 'remove') return;
   await app.vault.removeToken(id);
+  const next = card.parentElement?.parentElement?.querySelector('h2');
   card.remove();
   announce(t('app.codes.removed', { name }));
+  if (next) {
+    next.tabIndex = -1;
+    next.focus();
+  }
 }
 
 /**

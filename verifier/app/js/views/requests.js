@@ -44,7 +44,7 @@ const results = {
 export function requestsView(app, signal, wanted) {
   /** @type {Map<string, Card>} */
   const cards = new Map();
-  const heading = h('h1', {}, t('app.nav.requests'));
+  const heading = h('h1', { tabIndex: -1 }, t('app.nav.requests'));
   const warning = h('div', {}, notice('warn', p(t('app.requests.several'))));
   const list = h('div', { class: 'stack' });
   const nothing = h('div', {});
@@ -58,11 +58,12 @@ export function requestsView(app, signal, wanted) {
       const key = `${r.session.account.id} ${r.tx.txid}`;
       let card = cards.get(key);
       if (!card) {
-        card = new Card(app, r, several);
+        card = new Card(app, r, several, () => heading.focus());
         cards.set(key, card);
         if (r.tx.txid === wanted) list.prepend(card.root);
         else list.append(card.root);
         if (cards.size === 1) card.focus();
+        announce(card.title.textContent ?? '', 'assertive');
       }
       card.show();
     }
@@ -106,8 +107,10 @@ class Card {
    * @param {App} app
    * @param {LoginRequest} request
    * @param {boolean} several whether to say whose account it is
+   * @param {() => void} done called when the person has put the card away
    */
-  constructor(app, request, several) {
+  constructor(app, request, several, done) {
+    this.done = done;
     this.app = app;
     this.request = request;
     const { tx, context, session } = request;
@@ -176,6 +179,7 @@ class Card {
     replace(this.result, button(t('app.request.done'), () => {
       r.session.requests.delete(r.tx.txid);
       this.app.changed();
+      this.done();
     }));
     announce(`${title}. ${text}`, r.state === 'approved' ? 'polite' : 'assertive');
     if (held) this.title.focus();
@@ -221,7 +225,9 @@ class Card {
 
   focus() {
     queueMicrotask(() => {
-      if (document.activeElement === document.body || document.activeElement?.tagName === 'MAIN') (this.digits?.input ?? this.title).focus();
+      // Whoever is doing something else is not interrupted.
+      const { activeElement } = document;
+      if (activeElement === document.body || activeElement?.matches('main, h1')) (this.digits?.input ?? this.title).focus();
     });
   }
 
