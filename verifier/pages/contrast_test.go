@@ -42,7 +42,7 @@ func themes(t *testing.T) map[string]map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	light, rest, ok := strings.Cut(string(source), "@media (prefers-color-scheme: dark)")
+	light, rest, ok := strings.Cut(string(source), "@media screen and (prefers-color-scheme: dark)")
 	if !ok {
 		t.Fatal("tokens.css has no dark theme")
 	}

@@ -16,6 +16,19 @@ export function secondsLeft(end, now) {
   return Math.max(0, Math.ceil((end - now) / 1000));
 }
 
+/**
+ * What is left, in words: minutes while there are two and more, then seconds.
+ *
+ * @param {number} seconds
+ * @returns {string}
+ */
+export function leftInWords(seconds) {
+  if (seconds > 90) {
+    return counted('common.minutes_left.one', 'common.minutes_left.other', Math.ceil(seconds / 60));
+  }
+  return counted('common.seconds_left.one', 'common.seconds_left.other', seconds);
+}
+
 /** Below this many seconds the bar changes its colour. */
 export const late = 10;
 
@@ -40,7 +53,7 @@ export function countdown({ end, total, onEnd, now = Date.now }) {
     const left = secondsLeft(end, now());
     bar.value = Math.min(left, total);
     bar.classList.toggle('meter-late', left <= late);
-    text.textContent = counted('common.seconds_left.one', 'common.seconds_left.other', left);
+    text.textContent = leftInWords(left);
     if (left === 0) {
       onEnd?.();
       return;

@@ -20,6 +20,8 @@ export default {
   "common.copy": "Copy",
   "common.copied": "Copied",
   "common.copy_failed": "Copying did not work. Select the text and copy it by hand.",
+  "common.minutes_left.one": "{count} minute left",
+  "common.minutes_left.other": "{count} minutes left",
   "common.seconds_left.one": "{count} second left",
   "common.seconds_left.other": "{count} seconds left",
 
