@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -66,12 +67,12 @@ func (t Texts) Text(key string, facts map[string]string) (string, error) {
 
 // template is the function t of templates: pairs are names and values in turn.
 func (t Texts) template(key string, pairs ...any) (string, error) {
-	if len(pairs)%2 != 0 {
-		return "", fmt.Errorf("text %q: a name without a value", key)
-	}
 	facts := map[string]string{}
-	for i := 0; i < len(pairs); i += 2 {
-		facts[fmt.Sprint(pairs[i])] = fmt.Sprint(pairs[i+1])
+	for pair := range slices.Chunk(pairs, 2) {
+		if len(pair) != 2 {
+			return "", fmt.Errorf("text %q: a name without a value", key)
+		}
+		facts[fmt.Sprint(pair[0])] = fmt.Sprint(pair[1])
 	}
 	return t.Text(key, facts)
 }
