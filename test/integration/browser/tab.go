@@ -36,6 +36,10 @@ const listen = `(() => {
 			if (text && heardByTest.at(-1) !== text && !heardByTest.slice(-8).includes(text)) heardByTest.push(text);
 		}
 	};
+	globalThis.forgetForTest = () => {
+		heardByTest.length = 0;
+		for (const region of document.querySelectorAll('[role=status].visually-hidden, [role=alert].visually-hidden')) region.replaceChildren();
+	};
 	new MutationObserver(note).observe(document, {subtree: true, childList: true, characterData: true, attributes: true});
 	document.addEventListener('DOMContentLoaded', note);
 })()`
@@ -231,6 +235,12 @@ func (tab *Tab) Hear(text string) {
 		}
 		return false
 	})
+}
+
+// Forget empties what live regions have said, so that [Tab.Hear] waits for news.
+func (tab *Tab) Forget() {
+	tab.t.Helper()
+	tab.Run(`forgetForTest(), true`, nil)
 }
 
 // Heard is all that live regions have said since the page was loaded.

@@ -224,6 +224,7 @@ export class Session extends EventTarget {
       r.state = recorded === 'approve' ? 'approved' : recorded === 'fraud' ? 'reported' : 'denied';
     } catch (e) {
       r.state = stateAfter(e);
+      r.byDigits = r.state === 'denied';
       r.error = e;
       if (!(e instanceof Refusal || e instanceof Unreachable || e instanceof NotVerified)) throw e;
     } finally {
@@ -256,6 +257,9 @@ function stateAfter(e) {
       return 'expired';
     case codes.canceled:
       return 'canceled';
+    case codes.digits:
+      // Without tries that are left the verifier has denied the login.
+      return / left$/.test(e.detail) ? 'open' : 'denied';
     default:
       return 'open';
   }
