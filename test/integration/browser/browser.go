@@ -73,6 +73,7 @@ func Start(t testing.TB, options Options) *Browser {
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("font-render-hinting", "none"),
 		chromedp.WSURLReadTimeout(limit),
+		chromedp.ModifyCmdFunc(options.Network.space.enter),
 	)
 	for name, value := range options.Flags {
 		flags = append(flags, chromedp.Flag(name, value))

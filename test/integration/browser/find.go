@@ -62,8 +62,10 @@ func (tab *Tab) Find(role, name string) cdp.BackendNodeID {
 	return node
 }
 
-// uncovered tells whether a click at a point reaches the node.
+// uncovered scrolls the node to the middle of the screen and tells whether a click
+// there reaches it.
 const uncovered = `function() {
+	this.scrollIntoView({block: 'center', behavior: 'instant'});
 	const box = this.getBoundingClientRect();
 	const x = box.left + box.width / 2, y = box.top + box.height / 2;
 	const hit = document.elementFromPoint(x, y);
@@ -83,9 +85,6 @@ func (tab *Tab) Click(role, name string) {
 			return false
 		}
 		node := nodes[0].BackendDOMNodeID
-		if _, err := chromedp.Call(tab.ctx, dom.ScrollIntoViewIfNeeded, dom.ScrollIntoViewIfNeededParams{BackendNodeID: node}); err != nil {
-			return false
-		}
 		var at struct {
 			Free bool
 			X, Y float64

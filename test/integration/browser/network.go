@@ -19,6 +19,7 @@ type Dial func() (net.Conn, error)
 // the named machines and nothing else. It can be cut and mended. Its methods may be
 // called from several goroutines.
 type Network struct {
+	space    space
 	listener net.Listener
 
 	mu      sync.Mutex
@@ -32,11 +33,11 @@ type Network struct {
 // NewNetwork starts one on the loopback interface; routes names the machines by
 // authority, as "verifier.example:8443". The caller closes it.
 func NewNetwork(routes map[string]Dial) (*Network, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	place, listener, err := newSpace()
 	if err != nil {
 		return nil, fmt.Errorf("a browser's network: %w", err)
 	}
-	n := &Network{listener: listener, routes: routes, open: map[net.Conn]bool{}}
+	n := &Network{space: place, listener: listener, routes: routes, open: map[net.Conn]bool{}}
 	go n.accept()
 	return n, nil
 }
@@ -51,6 +52,7 @@ func (n *Network) Route(authority string, dial Dial) {
 // Close ends every connection and the proxy.
 func (n *Network) Close() error {
 	n.Cut()
+	n.space.close()
 	return n.listener.Close()
 }
 

@@ -55,6 +55,7 @@ func (b *Browser) Tab() *Tab {
 	_, err := chromedp.Call(ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: listen})
 	tab.must("prepare a tab", err)
 	tab.Resize(390, 844)
+	tab.Offline(false)
 	return tab
 }
 
