@@ -121,13 +121,19 @@ func (p *person) refusals(t *testing.T) []string {
 	return reasons
 }
 
-// approvals is how many of the person's logins an authenticator has approved.
-func (p *person) approvals(t *testing.T) (count int) {
+// approvals is how many login requests of the person an authenticator has approved.
+func (p *person) approvals(t *testing.T) int {
 	t.Helper()
-	for _, e := range p.events(t) {
+	var events []struct {
+		event
+		TxID string `json:"txid"`
+	}
+	p.site.admin(t, &events, "log", "auth", "--user", p.name)
+	approved := map[string]bool{}
+	for _, e := range events {
 		if e.Result == "success" && e.Reason == "user_approved" {
-			count++
+			approved[e.TxID] = true
 		}
 	}
-	return count
+	return len(approved)
 }
