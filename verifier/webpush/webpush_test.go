@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -86,9 +87,30 @@ func (p *place) done() <-chan struct{} {
 	return ctx.Done()
 }
 
+// blank is an empty store: to make one takes seconds under the race detector.
+var blank = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "webpush")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "v.db")
+	db, err := sqlite.Open(context.Background(), path)
+	if err != nil {
+		return nil, err
+	}
+	if err := db.Close(); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
+
 func newPlace(t *testing.T, change func(*Config)) *place {
 	t.Helper()
 	p := &place{t: t, dir: t.TempDir(), push: pushservice.Start(t), counted: map[push.Outcome]int{}}
+	empty, err := blank()
+	p.must(err)
+	p.must(os.WriteFile(filepath.Join(p.dir, "v.db"), empty, 0o600))
 	db, err := sqlite.Open(t.Context(), filepath.Join(p.dir, "v.db"))
 	p.must(err)
 	t.Cleanup(func() { p.must(db.Close()) })
