@@ -203,7 +203,7 @@ func (a *API) activate(ctx context.Context, r *gate.Request) (gate.Answer, error
 	if err != nil {
 		return gate.Answer{}, a.refuseCode(r, err)
 	}
-	a.Hub.Wake(push.Phone(done.Phone.ID)) // a stream of the key before ends
+	a.keyGone(ctx, done.Phone.ID) // the key before, if there was one
 	a.Log.Info("an authenticator was activated", "phone", done.Phone.ID, "user", done.User.ID, "username", done.User.Username, "peer", r.Addr)
 	return gate.Answer{Response: agentapi.Activated{
 		AuthenticatorID: done.Phone.ID, UserID: done.User.ID, Username: done.User.Username, Name: done.Phone.Name,

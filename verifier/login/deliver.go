@@ -4,6 +4,8 @@ package login
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -78,11 +80,43 @@ func (s *Service) notify(tx store.Transaction) <-chan struct{} {
 
 // undelivered ends a push that nobody can get, unless it has been answered.
 func (s *Service) undelivered(tx store.Transaction, outcome push.Outcome) error {
+	return s.unanswerable(tx, "the push was not delivered: notification "+string(outcome))
+}
+
+// Withdraw implements API.
+func (s *Service) Withdraw(ctx context.Context, phoneID string) error {
+	var list []store.Transaction
+	err := s.Store.View(ctx, func(r store.Reader) error {
+		p, err := r.Phone(phoneID)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		all, err := r.PhoneTransactions(phoneID, s.Now())
+		for _, tx := range all {
+			if tx.Generation != p.Generation {
+				list = append(list, tx)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("find the pushes to a key that is gone: %w", err)
+	}
+	for _, tx := range list {
+		if err := s.unanswerable(tx, "the authenticator was removed or moved"); err != nil {
+			return fmt.Errorf("end a push to a key that is gone: %w", err)
+		}
+	}
+	return nil
+}
+
+// unanswerable ends a push that nobody can answer.
+func (s *Service) unanswerable(tx store.Transaction, why string) error {
 	e, err := eventOf(tx)
 	if err != nil {
 		return err
 	}
-	e.Detail = "the push was not delivered: notification " + string(outcome)
+	e.Detail = why
 	if tx.Event, err = encodeEvent(e); err != nil {
 		return err
 	}

@@ -177,6 +177,9 @@ type API interface {
 	// agentapi.Answer. A refusal is a *duoapi.Error with one of its CodeTx…,
 	// CodeAnswer… or CodeVerification… codes, and is noted in the administrator log.
 	Answer(ctx context.Context, phoneID, txID string, sent agentapi.SignedAnswer) (Answer, error)
+	// Withdraw ends the pushes to a phone that its present key cannot answer, so that
+	// who waits for them hears of it.
+	Withdraw(ctx context.Context, phoneID string) error
 	// TelephonyEvent takes a provider's report. An unknown, ended or late
 	// transaction is no error: the report has no effect.
 	TelephonyEvent(ctx context.Context, e TelephonyEvent) error

@@ -3,9 +3,11 @@
 package server_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -607,4 +609,40 @@ func TestPeopleAreTold(t *testing.T) {
 	if !slices.Equal(notices.kinds, want) {
 		t.Errorf("told %v, want %v", notices.kinds, want)
 	}
+}
+
+// TestKeyGone: who waits for an authenticator hears at once that it is removed or moved.
+func TestKeyGone(t *testing.T) {
+	for name, change := range map[string]func(*site, pending){
+		"removed": func(s *site, p pending) {
+			_, err := p.agent(s).RemoveDevice(t.Context(), p.phone, agentapi.Verification{})
+			s.must(err)
+		},
+		"moved": func(s *site, p pending) { s.activateAgain(p.phone) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			p := s.push()
+			change(s, p)
+			var got duoapi.Auth
+			s.must(s.call(s.auth, "GET", "/auth/v2/auth_status", params{"txid": p.txID}, &got))
+			if got.Result != duoapi.ResultDeny || got.Status != "push_failed" {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
+// TestServeEndsStreams: a server that stops does not wait for those who listen.
+func TestServeEndsStreams(t *testing.T) {
+	s := newSite(t)
+	l, _ := s.listens(s.agent(s.user("alice")))
+	network, err := net.Listen("tcp", "127.0.0.1:0")
+	s.must(err)
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- s.srv.Serve(ctx, network) }()
+	cancel()
+	l.wantEnd(agentapi.EndStopping)
+	s.must(<-served)
 }
