@@ -271,23 +271,35 @@ func addWaiters(data *datadir.Data) error {
 		return err
 	}
 	now := time.Now()
+	integration := waiterIntegration()
+	integration.SecretSealed = data.Keys.Seal([]byte(secret), "integration", integration.Key)
 	return data.Store.Update(context.Background(), func(w store.Writer) error {
 		set, err := w.Settings()
 		set.PushTimeout, set.PushBudget, set.PushDelay = 600, 1000, 0 // they all wait for as long as it takes
-		errs := []error{err, w.SetSettings(set), w.AddIntegration(store.Integration{
-			Key: key, Name: "bench", Type: store.AuthAPI, SecretSealed: data.Keys.Seal([]byte(secret), "integration", key),
-			NamePolicy: store.NameSimple, EnrollPolicy: store.EnrollDeny, AllowPlainPush: true, Created: now,
-		})}
+		errs := []error{err, w.SetSettings(set), w.AddIntegration(integration)}
 		for i := range waiters {
 			errs = append(errs,
-				w.AddUser(store.User{ID: fmt.Sprintf("DU%018d", i), Username: username(i), Status: store.Active, Created: now}),
+				w.AddUser(store.User{ID: waiterUser(i), Username: waiterName(i), Status: store.Active, Created: now}),
 				w.AddPhone(store.Phone{
 					ID: waiterPhone(i), Type: "mobile", Name: "phone", PublicKey: public, Generation: 1, Created: now, LastSeen: now.Add(time.Hour),
 				}),
-				w.AttachPhone(fmt.Sprintf("DU%018d", i), waiterPhone(i)))
+				w.AttachPhone(waiterUser(i), waiterPhone(i)))
 		}
 		return errors.Join(errs...)
 	})
 }
 
-func waiterPhone(i int) string { return fmt.Sprintf("DP%018d", i) }
+func waiterName(i int) string  { return fmt.Sprintf("waiter%d", i) }
+func waiterUser(i int) string  { return fmt.Sprintf("DUW%017d", i) }
+func waiterPhone(i int) string { return fmt.Sprintf("DPW%017d", i) }
+
+// waiterIntegration is the application that they log in to.
+func waiterIntegration() store.Integration {
+	return store.Integration{
+		Key: waiterKeyOf, Name: "waiting", Type: store.AuthAPI, NamePolicy: store.NameSimple, EnrollPolicy: store.EnrollDeny,
+		AllowPlainPush: true, Created: time.Now(),
+	}
+}
+
+// waiterKeyOf is the integration key of that application.
+const waiterKeyOf = "DIWAITWAITWAITWAITWA"

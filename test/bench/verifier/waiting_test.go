@@ -6,11 +6,13 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"net/http"
 	"net/url"
@@ -23,6 +25,8 @@ import (
 	"github.com/sallyport-mfa/sallyport/internal/agentapi"
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
 	"github.com/sallyport-mfa/sallyport/internal/keyproof"
+	"github.com/sallyport-mfa/sallyport/verifier/login"
+	"github.com/sallyport-mfa/sallyport/verifier/push"
 )
 
 // waiters is how many logins wait for a push at once.
@@ -160,7 +164,7 @@ func atVerifier(b *testing.B) *crowd {
 	c.hello = func(ctx context.Context, h *http.Client) error { return c.get(ctx, h, "/healthz") }
 	var txids [waiters]atomic.Value
 	api := func(h *http.Client) *duoapi.Client {
-		return &duoapi.Client{BaseURL: base, IntegrationKey: key, Secret: []byte(secret), HTTP: h, Now: time.Now}
+		return &duoapi.Client{BaseURL: base, IntegrationKey: waiterKeyOf, Secret: []byte(secret), HTTP: h, Now: time.Now}
 	}
 	status := func(ctx context.Context, h *http.Client, i int) (duoapi.Auth, error) {
 		var out duoapi.Auth
@@ -170,7 +174,7 @@ func atVerifier(b *testing.B) *crowd {
 	c.begins = func(ctx context.Context, h *http.Client, i int) error {
 		var out duoapi.Auth
 		_, err := api(h).Call(ctx, http.MethodPost, "/auth/v2/auth", url.Values{
-			"username": {username(i)}, "factor": {"push"}, "device": {waiterPhone(i)}, "async": {"1"}, "ipaddr": {"192.0.2.1"}, "hostname": {"web1.example"},
+			"username": {waiterName(i)}, "factor": {"push"}, "device": {waiterPhone(i)}, "async": {"1"}, "ipaddr": {"192.0.2.1"}, "hostname": {"web1.example"},
 		}, &out)
 		if err != nil {
 			return err
@@ -319,4 +323,67 @@ func BenchmarkWaiting(b *testing.B) {
 			bare.disperse(b)
 		})
 	}
+}
+
+// BenchmarkWaitingService is BenchmarkWaiting without the network: what the login
+// service itself takes for a login that waits, beside a goroutine parked on a channel.
+func BenchmarkWaitingService(b *testing.B) {
+	p := newPlace(b)
+	if err := addWaiters(p.data); err != nil {
+		b.Fatal(err)
+	}
+	hub := &counted{Hub: &push.Local{}}
+	service, err := login.New(login.Config{
+		Store: p.data.Store, Keys: p.data.Keys, Hub: hub, Audience: p.verifier.String(), Now: time.Now, Random: rand.Reader,
+		Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var txids [waiters]string
+	for i := range waiters {
+		out, err := service.Auth(context.Background(), login.Client{Integration: waiterIntegration()}, login.AuthRequest{
+			Username: waiterName(i), Factor: duoapi.FactorPush, Device: waiterPhone(i), Async: true,
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		txids[i] = out.TxID
+	}
+	// crowd says what n goroutines take that wait in park until stop.
+	crowd := func(park func(ctx context.Context, i int), waiting func() int) float64 {
+		ctx, stop := context.WithCancel(context.Background())
+		var all sync.WaitGroup
+		before := weighSelf(0)
+		for i := range waiters {
+			all.Go(func() { park(ctx, i) })
+		}
+		for waiting() < waiters {
+			time.Sleep(10 * time.Millisecond)
+		}
+		after := weighSelf(0)
+		stop()
+		all.Wait()
+		return float64(after.Heap+after.Stack-before.Heap-before.Stack) / waiters
+	}
+	b.ResetTimer()
+	var full, bare float64
+	for range b.N {
+		full += crowd(func(ctx context.Context, i int) {
+			for ctx.Err() == nil { // the first answers at once
+				if _, err := service.Status(ctx, waiterKeyOf, txids[i]); err != nil && ctx.Err() == nil {
+					b.Error(err)
+					return
+				}
+			}
+		}, hub.count)
+		var n atomic.Int64
+		bare += crowd(func(ctx context.Context, _ int) {
+			n.Add(1)
+			<-ctx.Done()
+		}, func() int { return int(n.Load()) })
+	}
+	b.ReportMetric(full/float64(b.N), "B/waiter")
+	b.ReportMetric(bare/float64(b.N), "bare-B/waiter")
+	b.ReportMetric(full/bare, "ratio")
 }
