@@ -72,7 +72,7 @@ func (f *feed) run(ctx context.Context) error {
 			f.note("lost the connection to %s: %v; trying again\n", f.account.URL, explainAnswer("ask for login requests to "+f.account.Username, err))
 		}
 		switch {
-		case ctx.Err() != nil:
+		case ended(ctx):
 			return nil
 		case isRefusal(err):
 			return explainAnswer("ask "+f.account.URL+" for login requests to "+f.account.Username, err)
@@ -119,7 +119,7 @@ func (f *feed) follow(ctx context.Context) error {
 	began := f.now()
 	reason, err := f.followWay(ctx)
 	switch {
-	case ctx.Err() != nil:
+	case ended(ctx):
 		return nil
 	case isMissing(err):
 		f.lower(byLongPoll) // an earlier release of the verifier
@@ -171,6 +171,9 @@ func (f *feed) followWay(ctx context.Context) (reason string, err error) {
 		}
 	}
 }
+
+// ended says whether the person has had enough.
+func ended(ctx context.Context) bool { return ctx.Err() != nil }
 
 // isMissing says whether the verifier does not know the call.
 func isMissing(err error) bool {
