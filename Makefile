@@ -143,6 +143,10 @@ run-integration: build/tools/gotestsum
 	@echo "test: integration"
 	@$(GOTESTSUM) --packages ./test/integration/... -- -tags integration -count=1 -timeout 40m $(TESTFLAGS)
 
+.PHONY: screenshots
+screenshots: deps-test build ## pictures of the web pages into docs/images, of a site made for them
+	@SALLYPORT_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -tags integration -count=1 -timeout 20m -run '^TestScreenshots$$' ./test/integration
+
 .PHONY: bench
 bench: deps-build build ## benchmarks: ratios against a floor measured in the same run
 	@$(GO) test -p 1 -count=1 -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) \

@@ -5,9 +5,13 @@
 package integration_test
 
 import (
+	"maps"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/sallyport-mfa/sallyport/internal/duoapi"
 	"github.com/sallyport-mfa/sallyport/test/integration/browser"
 )
 
@@ -136,4 +140,22 @@ func (p *person) approvals(t *testing.T) int {
 		}
 	}
 	return len(approved)
+}
+
+// push has an application at the site ask a user's phone, with these parameters of the
+// Auth API, and returns the digits that the application would show.
+func (s *site) push(t *testing.T, i integration, user string, params url.Values) (digits string) {
+	t.Helper()
+	base, err := url.Parse(s.url)
+	must(t, err)
+	client := &duoapi.Client{BaseURL: base, IntegrationKey: i.Key, Secret: []byte(i.Secret), HTTP: s.httpClient(t), Now: time.Now, Nonce: duoapi.RandomNonce}
+	known := url.Values{"username": {user}, "client_supports_verified_push": {"1"}}
+	var pre duoapi.Preauth
+	_, err = client.Call(t.Context(), "POST", "/auth/v2/preauth", known, &pre)
+	must(t, err)
+	asked := url.Values{"username": {user}, "factor": {"push"}, "device": {"auto"}, "async": {"1"}, "txid": {pre.TxID}}
+	maps.Copy(asked, params)
+	_, err = client.Call(t.Context(), "POST", "/auth/v2/auth", asked, nil)
+	must(t, err)
+	return pre.VerificationCode
 }

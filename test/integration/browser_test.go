@@ -36,6 +36,11 @@ func webTown(t *testing.T) *site {
 	if web.site == nil {
 		s, err := newSiteOf(context.Background(), plan{url: webURL, aliases: []string{webName}})
 		must(t, err)
+		// A page is looked at for longer than a login may take.
+		if err := s.adminErr(context.Background(), nil, "settings", "set", "push_timeout=600"); err != nil {
+			_ = s.close()
+			t.Fatal(err)
+		}
 		web.site = s
 	}
 	return web.site

@@ -77,8 +77,14 @@ func (i integration) python(t *testing.T, calls ...pyCall) []pyAnswer {
 // with SHA-1, as python3-duo-client 4.5.0 does.
 func application(t *testing.T, name string, flags ...string) integration {
 	t.Helper()
+	return town.application(t, name, flags...)
+}
+
+// application registers a client of the Auth API at the site.
+func (s *site) application(t *testing.T, name string, flags ...string) integration {
+	t.Helper()
 	var i integration
-	town.admin(t, &i, append([]string{"integration", "add", "--type", "authapi", "--name", name}, flags...)...)
+	s.admin(t, &i, append([]string{"integration", "add", "--type", "authapi", "--name", name}, flags...)...)
 	return i
 }
 

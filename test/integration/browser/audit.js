@@ -108,6 +108,8 @@
 	for (const field of shown('input, select, textarea')) {
 		if (field.disabled || field.matches('[type=checkbox], [type=radio], [type=hidden]')) continue;
 		const style = getComputedStyle(field);
+		// What is typed is drawn beside the field, as text that was judged above.
+		if (colour(style.color).a === 0) continue;
 		judge(field, colour(style.color), 4.5, 'what a field holds');
 	}
 

@@ -8,7 +8,8 @@
 	globalThis.stopsOfTest ??= new Map();
 	if (!stopsOfTest.has(element)) stopsOfTest.set(element, stopsOfTest.size);
 	const box = element.getBoundingClientRect();
-	const styles = [element, element.parentElement, element.nextElementSibling, element.labels?.[0]].filter(Boolean).map((e) => getComputedStyle(e));
+	const beside = [element.previousElementSibling, element.nextElementSibling].filter(Boolean);
+	const styles = [element, element.parentElement, ...beside, ...beside.flatMap((e) => [...e.children]), element.labels?.[0]].filter(Boolean).map((e) => getComputedStyle(e));
 	const ringed = styles.some((s) => s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 1 || s.boxShadow !== 'none');
 	const group = element.closest('nav, header, footer, aside, dialog, main');
 	return {
