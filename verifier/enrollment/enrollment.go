@@ -26,11 +26,14 @@ import (
 	"github.com/sallyport-mfa/sallyport/verifier/store"
 )
 
+// How long a link can be used.
 const (
-	// DefaultValid, MinValid and MaxValid bound how long a link can be used.
 	DefaultValid = 7 * 24 * time.Hour
 	MinValid     = time.Minute
 	MaxValid     = 30 * 24 * time.Hour
+)
+
+const (
 	// SessionTime is how long a person has from opening the link to the end: enough to
 	// install an app, too short for a browser that was left open.
 	SessionTime = 30 * time.Minute

@@ -109,7 +109,7 @@ func (s *Service) Notify(w store.Writer, userID, kind string, facts map[string]s
 	if u.Email == "" {
 		return nil
 	}
-	if err := Address(u.Email); err != nil {
+	if Address(u.Email) != nil {
 		s.log.Warn("a person cannot be told: the address is none", "user_id", u.ID, "kind", kind)
 		return nil
 	}
