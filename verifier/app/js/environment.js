@@ -20,14 +20,13 @@
 export function recognise({ userAgent, touchPoints, platform }) {
   const first = (/** @type {[RegExp, string][]} */ table) => table.find(([sign]) => sign.test(userAgent))?.[1] ?? '';
   // An iPad calls itself a Mac; no Mac has a touch screen.
-  const iPad = /Macintosh/.test(userAgent) && touchPoints > 1;
+  const iPad = /iPad/.test(userAgent) || (/Macintosh/.test(userAgent) && touchPoints > 1);
   return {
     platform:
       (iPad && 'iPad') ||
+      first([[/iPhone/, 'iPhone']]) ||
       platform ||
       first([
-        [/iPhone/, 'iPhone'],
-        [/iPad/, 'iPad'],
         [/Android/, 'Android'],
         [/CrOS/, 'ChromeOS'],
         [/Windows/, 'Windows'],

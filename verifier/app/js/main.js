@@ -59,10 +59,13 @@ let given = null;
 /** @type {unknown} */
 let badLink = null;
 const take = () => {
-  badLink = null;
   try {
-    given = takeActivation() ?? given;
+    const found = takeActivation();
+    if (!found) return;
+    given = found;
+    badLink = null;
   } catch (e) {
+    given = null;
     badLink = e;
   }
 };
