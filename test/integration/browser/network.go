@@ -37,9 +37,24 @@ func NewNetwork(routes map[string]Dial) (*Network, error) {
 	if err != nil {
 		return nil, fmt.Errorf("a browser's network: %w", err)
 	}
+	return newNetwork(place, listener, routes), nil
+}
+
+// NewOpenNetwork is [NewNetwork] for a browser that sees the machine's own
+// interfaces: where there is none but the loopback, Chromium asks for no push
+// messages. A test that uses it cannot run beside others, whose containers come and go.
+func NewOpenNetwork(routes map[string]Dial) (*Network, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("a browser's network: %w", err)
+	}
+	return newNetwork(space{}, listener, routes), nil
+}
+
+func newNetwork(place space, listener net.Listener, routes map[string]Dial) *Network {
 	n := &Network{space: place, listener: listener, routes: routes, open: map[net.Conn]bool{}}
 	go n.accept()
-	return n, nil
+	return n
 }
 
 // Route makes another machine known, by authority.
