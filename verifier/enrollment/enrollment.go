@@ -28,9 +28,11 @@ import (
 
 // How long a link can be used.
 const (
+	// DefaultValid is for who names no time.
 	DefaultValid = 7 * 24 * time.Hour
-	MinValid     = time.Minute
-	MaxValid     = 30 * 24 * time.Hour
+	// MinValid and MaxValid bound what is asked for.
+	MinValid = time.Minute
+	MaxValid = 30 * 24 * time.Hour
 )
 
 const (

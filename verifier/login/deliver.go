@@ -121,7 +121,7 @@ func (s *Service) unanswerable(tx store.Transaction, why string) error {
 		return err
 	}
 	d := store.Decision{State: store.TxFailed, Status: statusPushFailed, StatusMsg: msgPushFailed}
-	_, err = s.decide(context.Background(), tx, d, audit.Denied, audit.Error)
+	_, err = s.decide(context.Background(), tx, d, audit.Error)
 	return err
 }
 

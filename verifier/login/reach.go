@@ -366,7 +366,7 @@ func (s *Service) send(tx store.Transaction, request func(context.Context) (stor
 		if d.State == "" {
 			return
 		}
-		if _, err := s.decide(context.Background(), tx, d, audit.Denied, reason); err != nil {
+		if _, err := s.decide(context.Background(), tx, d, reason); err != nil {
 			s.Log.Error("could not end a transaction", "txid", tx.TxID, "error", err)
 		}
 	}()

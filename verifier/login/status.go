@@ -113,18 +113,18 @@ func (s *Service) Cancel(ctx context.Context, c Client, txID string) (bool, erro
 	if err != nil || tx.State != store.TxPending {
 		return false, err
 	}
-	return s.decide(ctx, tx, store.Decision{State: store.TxCancelled, Status: "deny", StatusMsg: msgCancelled}, audit.Denied, audit.UserCancelled)
+	return s.decide(ctx, tx, store.Decision{State: store.TxCancelled, Status: "deny", StatusMsg: msgCancelled}, audit.UserCancelled)
 }
 
-// decide ends a pending transaction, with its event in the same update, and
-// wakes those who wait. False: it had ended, or a premise no longer held.
-func (s *Service) decide(ctx context.Context, tx store.Transaction, d store.Decision, result, reason string) (bool, error) {
+// decide ends a pending transaction with a denial, its event in the same update,
+// and wakes those who wait. False: it had ended, or a premise no longer held.
+func (s *Service) decide(ctx context.Context, tx store.Transaction, d store.Decision, reason string) (bool, error) {
 	d.TxID = tx.TxID
 	var won bool
 	var made ending
 	err := s.Store.Update(ctx, func(w store.Writer) (err error) {
 		d.Now = s.Now()
-		made, won, err = s.decideIn(w, tx, d, result, reason)
+		made, won, err = s.decideIn(w, tx, d, audit.Denied, reason)
 		return err
 	})
 	if err != nil {

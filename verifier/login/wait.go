@@ -113,7 +113,7 @@ func (s *Service) await(ctx context.Context, p *progress) error {
 func (s *Service) callOff(ctx context.Context, txID string) error {
 	tx, err := s.reread(ctx, store.Transaction{TxID: txID})
 	if err == nil {
-		_, err = s.decide(ctx, tx, store.Decision{State: store.TxCancelled, Status: "deny", StatusMsg: msgCancelled}, audit.Denied, audit.UserCancelled)
+		_, err = s.decide(ctx, tx, store.Decision{State: store.TxCancelled, Status: "deny", StatusMsg: msgCancelled}, audit.UserCancelled)
 	}
 	return err
 }

@@ -111,7 +111,7 @@ func (s *Service) Notify(w store.Writer, userID, kind string, facts map[string]s
 	}
 	if Address(u.Email) != nil {
 		s.log.Warn("a person cannot be told: the address is none", "user_id", u.ID, "kind", kind)
-		return nil
+		return nil //nolint:nilerr // what the person did stands, told or not
 	}
 	set, err := w.Settings()
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"slices"
 	"testing"
 
 	"github.com/go-webauthn/webauthn/protocol/webauthncbor"
@@ -97,7 +98,8 @@ func (a *Authenticator) Register(options json.RawMessage) json.RawMessage {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	credential := make([]byte, 16) // AAGUID: none
+	var noAAGUID [16]byte
+	credential := slices.Clone(noAAGUID[:])
 	credential = binary.BigEndian.AppendUint16(credential, uint16(len(a.ID)))
 	credential = append(append(credential, a.ID...), cose...)
 	object, err := webauthncbor.Marshal(map[string]any{
