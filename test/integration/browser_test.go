@@ -34,7 +34,7 @@ func webTown(t *testing.T) *site {
 	web.Lock()
 	defer web.Unlock()
 	if web.site == nil {
-		s, err := newSiteOf(context.Background(), plan{url: webURL, aliases: []string{webName}})
+		s, err := newSiteOf(context.Background(), plan{url: webURL, aliases: []string{webName}, config: mailConfig})
 		must(t, err)
 		// A page is looked at for longer than a login may take.
 		if err := s.adminErr(context.Background(), nil, "settings", "set", "push_timeout=600"); err != nil {

@@ -180,7 +180,7 @@ func install(ctx context.Context, c *harness.Container, programs []string) error
 }
 
 func (s *site) startVerifier(ctx context.Context) error {
-	if _, err := s.verifier.Must(ctx, "mkdir", "-p", filepath.Dir(verifierData)); err != nil {
+	if _, err := s.verifier.Must(ctx, "mkdir", "-p", filepath.Dir(verifierData), outbox); err != nil {
 		return err
 	}
 	if _, err := s.verifier.Must(ctx, "sallyport-verifier", "init", "--data", verifierData, "--url", s.url); err != nil {
