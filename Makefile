@@ -145,7 +145,7 @@ run-integration: build/tools/gotestsum
 
 .PHONY: screenshots
 screenshots: deps-test build ## pictures of the web pages into docs/images, of a site made for them
-	@SALLYPORT_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -tags integration -count=1 -timeout 20m -run '^TestScreenshots$$' ./test/integration
+	@SALLYPORT_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -tags integration -count=1 -timeout 20m -run '^Test(Screenshots|Enrolment)$$' ./test/integration
 
 .PHONY: bench
 bench: deps-build build ## benchmarks: ratios against a floor measured in the same run

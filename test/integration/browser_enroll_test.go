@@ -42,7 +42,8 @@ func (s *site) mails(t *testing.T, address string) string {
 func TestEnrolment(t *testing.T) {
 	t.Parallel()
 	s := webTown(t)
-	p := s.stranger(t, "enrols")
+	camera := newPhotographer(t)
+	p := s.stranger(t, "robin")
 	address := p.name + "@people.example"
 	s.admin(t, nil, "user", "enroll", p.name, "--email", address, "--send")
 	var link string
@@ -59,9 +60,11 @@ func TestEnrolment(t *testing.T) {
 		t.Errorf("the secret of the link stays in the address: %s", tab.URL())
 	}
 	audit(t, tab, "enrolment begins")
+	camera.takes(tab, "enroll-start")
 	tab.Press("Begin")
 	tab.See("Add a second factor")
 	audit(t, tab, "enrolment")
+	camera.takes(tab, "enroll-setup")
 
 	// Nothing in the browser but a cookie that no script reads and no other site sends.
 	var cookies string
@@ -73,6 +76,7 @@ func TestEnrolment(t *testing.T) {
 	tab.Press("Set up passcodes")
 	tab.See("Type the code that it shows")
 	audit(t, tab, "passcodes")
+	camera.takes(tab, "enroll-totp")
 	secret := regexp.MustCompile(`\b(?:[A-Z2-7]{4} ?){6,}`).FindString(tab.Text())
 	tab.Fill("Code", totpNow(t, strings.ReplaceAll(strings.TrimSpace(secret), " ", "")))
 	tab.Press("Confirm")
@@ -81,6 +85,7 @@ func TestEnrolment(t *testing.T) {
 	tab.Press("Add my phone")
 	tab.See("Scan this code with your phone")
 	audit(t, tab, "phone")
+	camera.takes(tab, "enroll-phone")
 	var activation string
 	tab.Run(`document.querySelector('a[href*="/sallyport/activate"]').href`, &activation)
 	app := *w
@@ -90,6 +95,7 @@ func TestEnrolment(t *testing.T) {
 	tab.Press("Next: recovery codes")
 	tab.See("Keep your recovery codes")
 	audit(t, tab, "recovery codes")
+	camera.takes(tab, "enroll-codes")
 	codes := regexp.MustCompile(`\b[0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{4}(?:-[0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{4}){3}\b`).FindAllString(tab.Text(), -1)
 	if len(codes) != 10 {
 		t.Fatalf("%d recovery codes: %q", len(codes), codes)
@@ -98,6 +104,7 @@ func TestEnrolment(t *testing.T) {
 	tab.Press("Finish")
 	tab.See("You are set up")
 	audit(t, tab, "enrolled")
+	camera.takes(tab, "enroll-done")
 
 	v := p.ssh(t, s.client, "22")
 	v.answers(codes[0])

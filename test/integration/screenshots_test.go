@@ -34,6 +34,15 @@ type photographer struct {
 	dir string
 }
 
+func newPhotographer(t *testing.T) photographer {
+	t.Helper()
+	camera := photographer{t: t, dir: os.Getenv(imagesVariable)}
+	if camera.dir != "" {
+		must(t, os.MkdirAll(camera.dir, 0o755))
+	}
+	return camera
+}
+
 // takes a picture of the page on a phone and a desktop, light and dark.
 func (f photographer) takes(tab *browser.Tab, name string) {
 	f.t.Helper()
@@ -103,10 +112,7 @@ func small(t *testing.T, data []byte) []byte {
 func TestScreenshots(t *testing.T) {
 	t.Parallel()
 	s := webTown(t)
-	camera := photographer{t: t, dir: os.Getenv(imagesVariable)}
-	if camera.dir != "" {
-		must(t, os.MkdirAll(camera.dir, 0o755))
-	}
+	camera := newPhotographer(t)
 	p := s.person(t, "alex")
 	w := s.newWebPhone(t, p, "My phone")
 	w.browser.Forgive("status of 404 ()")
