@@ -13,6 +13,7 @@ import (
 
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
 	"github.com/sallyport-mfa/sallyport/internal/invite"
+	"github.com/sallyport-mfa/sallyport/verifier/audit"
 	"github.com/sallyport-mfa/sallyport/verifier/notice"
 	"github.com/sallyport-mfa/sallyport/verifier/offline"
 	"github.com/sallyport-mfa/sallyport/verifier/store"
@@ -448,14 +449,12 @@ func whyNoActivation(r store.Reader, hash []byte) error {
 }
 
 func (d *Directory) enrollmentEvent(u store.User, p store.Phone, address string) (store.Event, error) {
-	now := d.Now()
 	txID, err := d.random(32, alphanumeric)
-	return store.Event{
-		TxID: txID, Time: now, Timestamp: now.Unix(), ISOTimestamp: now.UTC().Format(time.RFC3339Nano),
-		EventType: "enrollment", Factor: "duo_push", Result: "success", Reason: "user_approved",
+	return audit.Outcome(store.Event{
+		TxID: txID, EventType: "enrollment", Factor: "duo_push",
 		User: store.EventUser{Key: u.ID, Name: u.Username, Groups: []string{}}, Email: u.Email,
 		AuthDevice: store.AuthDevice{Key: p.ID, Name: p.Name, IP: address},
-	}, err
+	}, d.Now(), audit.Success, "user_approved"), err
 }
 
 // TouchPhone notes that an authenticator was heard of.

@@ -22,6 +22,25 @@ type authPage struct {
 	} `json:"metadata"`
 }
 
+// That an authenticator is activated stands in the log once, with its times in the form
+// of all events.
+func TestLogOfActivation(t *testing.T) {
+	s := newSite(t)
+	_, phone := s.authenticator(s.user("alice"))
+	var p authPage
+	s.must(s.call(s.admin, "GET", "/admin/v2/logs/authentication", params{
+		"mintime": "0", "maxtime": fmt.Sprint(s.clock.Now().Add(time.Hour).UnixMilli()),
+	}, &p))
+	if len(p.Authlogs) != 1 {
+		t.Fatalf("events %+v", p.Authlogs)
+	}
+	e := p.Authlogs[0]
+	at, err := time.Parse("2006-01-02T15:04:05.000000+00:00", e.ISOTimestamp)
+	if err != nil || at.Unix() != e.Timestamp || e.EventType != "enrollment" || e.Result != "success" || e.AuthDevice.Key != phone {
+		t.Errorf("event %+v", e)
+	}
+}
+
 // A client that pages through the log while people log in reads every event once.
 func TestLogPagingUnderLogins(t *testing.T) {
 	s := newSite(t)
