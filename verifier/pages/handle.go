@@ -90,6 +90,10 @@ func (p *Pages) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.As(err, &e):
 	case errors.As(err, &large):
 		e = ErrTooLarge
+	case r.Context().Err() != nil:
+		// The client is gone, or the server stops: nobody reads a page, and strangers
+		// could fill the log with errors that are none.
+		panic(http.ErrAbortHandler)
 	default:
 		p.config.Log.Error("a page failed", "method", r.Method, "path", r.URL.EscapedPath(), "error", err)
 		e = errOwnFault

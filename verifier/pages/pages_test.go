@@ -3,6 +3,7 @@
 package pages
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -358,5 +359,19 @@ func TestStrangersCannotFloodTheLog(t *testing.T) {
 	ask(mux, "POST", "/enroll/done", "", header("Origin", "https://evil.example"))
 	if got := strings.Count(lines.String(), "\n"); got != strangersPerMinute+1 {
 		t.Errorf("%d lines after the next minute's first", got)
+	}
+	// A client that hangs up makes a handler fail; that is no fault of the verifier.
+	func() {
+		defer func() {
+			if v := recover(); v != http.ErrAbortHandler { //nolint:errorlint // a sentinel that is thrown, not wrapped
+				t.Errorf("a client that is gone was answered (panic %v)", v)
+			}
+		}()
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		mux.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(gone, "GET", "https://"+host+"/enroll/fault", nil))
+	}()
+	if got := strings.Count(lines.String(), "\n"); got != strangersPerMinute+1 {
+		t.Errorf("%d lines after a client was gone", got)
 	}
 }
