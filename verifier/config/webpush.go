@@ -29,7 +29,8 @@ type WebPush struct {
 	// public, such as 10.1.2.0/24.
 	AllowNetworks []string `toml:"allow_networks"`
 	// ProxyURL is an HTTP proxy on the way to push services; empty: none, whatever
-	// the environment says.
+	// the environment says. It needs AllowHosts: the proxy looks names up, so that the
+	// verifier cannot check to which address they lead.
 	ProxyURL string `toml:"proxy_url"`
 }
 
@@ -60,6 +61,9 @@ func (w WebPush) check() (errs []error) {
 	}
 	if _, err := w.Proxy(); err != nil {
 		bad("proxy_url", "%w", err)
+	}
+	if w.ProxyURL != "" && len(w.AllowHosts) == 0 {
+		bad("proxy_url", "needs web_push.allow_hosts: phones choose the push service, and the verifier cannot see to which address a proxy connects")
 	}
 	return errs
 }

@@ -54,6 +54,7 @@ proxy_url = 'http://proxy.example:3128'
 		"allow_networks = ['10.1.2.3']":             "web_push.allow_networks",
 		"allow_networks = ['10.1.2.3/24']":          "web_push.allow_networks",
 		"proxy_url = 'proxy.example:3128'":          "web_push.proxy_url",
+		"proxy_url = 'http://proxy.example:3128'":   "web_push.allow_hosts",
 		"proxy_url = 'socks5://proxy.example:1080'": "web_push.proxy_url",
 		"proxy_url = 'http://a:b@proxy.example'":    "web_push.proxy_url",
 		"proxy_url = 'http://proxy.example/x'":      "web_push.proxy_url",

@@ -55,10 +55,26 @@ func (b bounds) endpoint(text string) (*url.URL, error) {
 	case !b.host(host):
 		return nil, errors.New("not a push service that is allowed")
 	}
-	if a, err := netip.ParseAddr(host); err == nil && !b.address(a) {
+	a, err := netip.ParseAddr(host)
+	switch {
+	case err == nil && !b.address(a):
 		return nil, errors.New("not a public address")
+	case err != nil && !public(host) && !slices.Contains(b.hosts, host):
+		return nil, errors.New("not a name of the internet")
 	}
 	return u, nil
+}
+
+// public says whether a name can be one of the internet: it has a dot, and does not
+// end in a number, since programs that look such names up, as a proxy may, take 127.1
+// and 2130706433 for addresses (WHATWG URL, "ends in a number").
+func public(name string) bool {
+	name = strings.TrimSuffix(name, ".")
+	dot := strings.LastIndexByte(name, '.')
+	last := name[dot+1:]
+	digits := strings.Trim(last, "0123456789") == ""
+	hex, ok := strings.CutPrefix(last, "0x")
+	return dot > 0 && !digits && !(ok && strings.Trim(hex, "0123456789abcdef") == "")
 }
 
 func (b bounds) host(name string) bool {

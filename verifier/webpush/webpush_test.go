@@ -423,7 +423,9 @@ func TestRetryAfter(t *testing.T) {
 func TestDialedAddress(t *testing.T) {
 	p := newPlace(t, nil)
 	ua := p.subscribe()
-	strict := p.another(func(c *Config) { c.Settings.AllowNetworks = nil })
+	strict := p.another(func(c *Config) {
+		c.Settings.AllowNetworks, c.Settings.AllowHosts = nil, []string{"localhost", "127.0.0.1"}
+	})
 	local := strings.Replace(ua.Endpoint, "127.0.0.1", "localhost", 1)
 	p.must(strict.Subscribe(t.Context(), p.phone(), Subscription{local, ua.P256dh, ua.Auth}))
 	if o, err := strict.Notify(t.Context(), "DP1"); o != push.Failed || !errors.Is(err, errAddress) {
