@@ -148,7 +148,7 @@ func restoreCommand(term *cli.Terminal) *cobra.Command {
 	cmd.Flags().StringVar(&passphraseFile, "passphrase-file", "", "`file` with the passphrase that opens it")
 	cmd.Flags().StringVar(&o.KeysDir, "keys", "", "`directory` with keys.json and ca.key, for a backup made without keys")
 	cmd.Flags().Int64Var(&o.HOTPAdvance, "hotp-advance", -1, "how far the counters of HOTP tokens move; -1: 10 for each begun day since the backup")
-	cmd.Flags().BoolVar(&o.KeepBypass, "keep-bypass-codes", false, "keep bypass codes whose uses are counted, though they may have been used since")
+	cmd.Flags().BoolVar(&o.KeepBypass, "keep-bypass-codes", false, "keep bypass codes whose uses are counted, though they may have been used since; recovery codes are void all the same")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print what was done as JSON")
 	return cmd
 }

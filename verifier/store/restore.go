@@ -12,7 +12,7 @@ type Restored struct {
 	Now         time.Time
 	TOTPAhead   int64 // how many steps ahead of now a TOTP code may have been used
 	HOTPAdvance int64 // how far the counters of HOTP tokens move
-	KeepBypass  bool  // keep bypass codes whose uses are counted
+	KeepBypass  bool  // keep bypass codes whose uses are counted; recovery codes go in any case
 }
 
 // RestoredCounts is how much was made void.

@@ -53,12 +53,11 @@ func (t *Tx) AfterRestore(r store.Restored) (store.RestoredCounts, error) {
 		}
 		*s.count = int(n)
 	}
-	if !r.KeepBypass {
-		n, err := t.conn.Exec(`DELETE FROM bypass_codes WHERE uses_left > 0`)
-		if err != nil {
-			return c, fmt.Errorf("after a restore, bypass codes: %w", err)
-		}
-		c.Bypass = int(n)
+	// Nobody but the person knows which recovery codes were used: they go in any case.
+	n, err := t.conn.Exec(`DELETE FROM bypass_codes WHERE uses_left > 0 AND (recovery = 1 OR $1 = 0)`, bit(r.KeepBypass))
+	if err != nil {
+		return c, fmt.Errorf("after a restore, bypass codes: %w", err)
 	}
+	c.Bypass = int(n)
 	return c, nil
 }

@@ -384,4 +384,19 @@ func testAfterRestore(t *testing.T, s store.Store) {
 	if again.Edition <= later.Unix() || fresh.Edition <= later.Unix() {
 		t.Errorf("editions %d and %d; want them beyond %d", again.Edition, fresh.Edition, later.Unix())
 	}
+	// An administrator's bypass codes may be kept; people's recovery codes never are.
+	code := func(id string, recovery bool) store.BypassCode {
+		return store.BypassCode{ID: id, UserID: "DU1", Hash: []byte(id), UsesLeft: 1, Recovery: recovery, Created: now}
+	}
+	update(t, s, func(w store.Writer) (err error) {
+		if err := errors.Join(w.AddBypassCode(code("DBk", false)), w.AddBypassCode(code("DBr", true))); err != nil {
+			return err
+		}
+		counts, err = w.AfterRestore(store.Restored{Now: later, KeepBypass: true})
+		return err
+	})
+	equal(t, "codes that go though codes are kept", counts.Bypass, 1)
+	for id, want := range map[string]bool{"DBk": true, "DBr": false} {
+		equal(t, id, decide(t, s, func(w store.Writer) (bool, error) { return w.UseBypassCode("DU1", id, now) }), want)
+	}
 }
