@@ -36,6 +36,7 @@ export class Unreachable extends Error {
 /** Codes of errors that the app tells apart; docs/reference/errors.md has all. */
 export const codes = {
   proof: 40107,
+  unverified: 40337,
   answered: 40331,
   expired: 40332,
   canceled: 40333,
@@ -48,7 +49,15 @@ export const codes = {
  * @typedef {object} Call
  * @property {unknown} [body] sent as JSON; undefined: none
  * @property {AbortSignal} [signal]
+ * @property {number} [limit] milliseconds until the whole answer must be there, timeLimit
+ *   if it is not said; Infinity: none
  */
+
+/**
+ * How long a call may take, in milliseconds: a network that swallows all it is given
+ * never says that it is away.
+ */
+export const timeLimit = 15_000;
 
 const prefix = '/sallyport/v1/authenticator';
 
@@ -115,7 +124,8 @@ async function send(caller, method, path, { body, signal }) {
 }
 
 /**
- * Like send, and a second time if the first has shown that the clock is wrong.
+ * Like send, and a second time if the first has shown that the clock is wrong. The
+ * time limit is one for both, and for reading the answer.
  *
  * @param {Caller} caller
  * @param {string} method
@@ -123,10 +133,35 @@ async function send(caller, method, path, { body, signal }) {
  * @param {Call} call
  * @returns {Promise<Response>}
  */
-export async function request(caller, method, path, call = {}) {
-  const first = await send(caller, method, path, call);
-  if (first.response.status !== 401 || !first.clockMoved) return first.response;
-  return (await send(caller, method, path, call)).response;
+export async function request(caller, method, path, { body, signal, limit = timeLimit } = {}) {
+  const call = { body, signal: limited(signal, limit) };
+  try {
+    const first = await send(caller, method, path, call);
+    if (first.response.status !== 401 || !first.clockMoved) return first.response;
+    return (await send(caller, method, path, call)).response;
+  } catch (e) {
+    if (!call.signal?.aborted || signal?.aborted) throw e;
+    throw new Unreachable(e);
+  }
+}
+
+/**
+ * A signal that ends with the given one, and after ms milliseconds.
+ *
+ * @param {AbortSignal|undefined} signal
+ * @param {number} ms
+ * @returns {AbortSignal|undefined}
+ */
+function limited(signal, ms) {
+  if (ms === Infinity) return signal;
+  // The types of tsc know neither of the two in a worker.
+  const signals = /** @type {{timeout: (ms: number) => AbortSignal}} */ (/** @type {unknown} */ (AbortSignal));
+  const both = /** @type {{signal: AbortSignal, abort: (reason: unknown) => void}} */ (/** @type {unknown} */ (new AbortController()));
+  for (const one of [signals.timeout(ms), ...(signal ? [signal] : [])]) {
+    if (one.aborted) both.abort(one.reason);
+    else one.addEventListener('abort', () => both.abort(one.reason), { once: true });
+  }
+  return both.signal;
 }
 
 /**
@@ -152,22 +187,22 @@ export async function read(response) {
 /**
  * @param {Caller} caller
  * @param {string} path
- * @param {AbortSignal} [signal]
+ * @param {Omit<Call, 'body'>} [call]
  * @returns {Promise<any>}
  * @throws {Refusal|Unreachable}
  */
-export async function get(caller, path, signal) {
-  return read(await request(caller, 'GET', path, { signal }));
+export async function get(caller, path, call) {
+  return read(await request(caller, 'GET', path, call));
 }
 
 /**
  * @param {Caller} caller
  * @param {string} path
  * @param {unknown} body
- * @param {AbortSignal} [signal]
+ * @param {Omit<Call, 'body'>} [call]
  * @returns {Promise<any>}
  * @throws {Refusal|Unreachable}
  */
-export async function post(caller, path, body, signal) {
-  return read(await request(caller, 'POST', path, { body, signal }));
+export async function post(caller, path, body, call) {
+  return read(await request(caller, 'POST', path, { ...call, body }));
 }

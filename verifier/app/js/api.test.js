@@ -89,6 +89,56 @@ test('answers that are no answers', async () => {
   await assert.rejects(get(who, '/self'), Unreachable);
 });
 
+/** A network that takes what it is given and never answers; gives the signal of each call. */
+function silence() {
+  /** @type {AbortSignal[]} */
+  const signals = [];
+  globalThis.fetch = /** @type {any} */ ((/** @type {string} */ _, /** @type {{signal: AbortSignal}} */ { signal }) => {
+    signals.push(signal);
+    return new Promise((_resolve, reject) => {
+      if (signal.aborted) reject(signal.reason);
+      else signal.addEventListener('abort', () => reject(signal.reason));
+    });
+  });
+  return signals;
+}
+
+/**
+ * Time limits as they were asked for, each over at once.
+ *
+ * @param {import('node:test').TestContext} context
+ */
+function timeouts(context) {
+  /** @type {number[]} */
+  const asked = [];
+  context.mock.method(AbortSignal, 'timeout', (/** @type {number} */ ms) => {
+    asked.push(ms);
+    const one = new AbortController();
+    setImmediate(() => one.abort(new DOMException('over', 'TimeoutError')));
+    return one.signal;
+  });
+  return asked;
+}
+
+test('a network that swallows calls is one that is away', async (context) => {
+  const asked = timeouts(context);
+  silence();
+  const who = await caller();
+  await assert.rejects(get(who, '/self'), Unreachable);
+  await assert.rejects(post(who, '/self', {}), Unreachable);
+  await assert.rejects(get(who, '/transactions', { limit: 35_000 }), Unreachable);
+  assert.deepEqual(asked, [15_000, 15_000, 35_000]);
+});
+
+test('what the caller calls off is no fault of the network', async () => {
+  const signals = silence();
+  const off = new AbortController();
+  const call = get(await caller(), '/self', { signal: off.signal });
+  while (signals.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  off.abort();
+  await assert.rejects(call, (e) => e instanceof DOMException && e.name === 'AbortError');
+});
+
 const tx = (/** @type {string} */ txid) => ({
   txid, context: JSON.stringify({ v: 1, txid, username: 'alice' }), verified: true, created: 0, expires: Math.floor(Date.now() / 1000) + 60,
 });
@@ -119,6 +169,40 @@ test('digits go with approvals only', async () => {
   const answer = JSON.parse(fromUTF8(fromBase64url(JSON.parse(sent[0].body ?? '').answer.split('.')[1])));
   assert.equal(answer.decision, 'fraud');
   assert.ok(!('digits' in answer));
+});
+
+test('an answer that gets no answer leaves the request open, while there is time', async (context) => {
+  const asked = timeouts(context);
+  silence();
+  const s = await session();
+  const [soon, late] = [{ ...tx('A'), expires: Math.floor(Date.now() / 1000) + 10 }, tx('B')];
+  s.hear([soon, late]);
+  for (const r of s.waiting()) {
+    await s.answer(r, 'approve', '123456');
+    assert.equal(r.state, 'open');
+    assert.ok(r.error instanceof Unreachable);
+  }
+  assert.ok(asked[0] > 1000 && asked[0] <= 10_000, `${asked[0]} ms for a request that has 10 s left`);
+  assert.equal(asked[1], 15_000);
+});
+
+test('a request runs out while an answer is under way; its answer has the last word', async () => {
+  const s = await session();
+  s.hear([tx('A')]);
+  const [r] = s.waiting();
+  /** @type {(response: Response) => void} */
+  let answer = () => {};
+  const asked = new Promise((begun) => {
+    globalThis.fetch = () => new Promise((resolve) => { answer = resolve; begun(undefined); });
+  });
+  const answering = s.answer(r, 'approve', '123456');
+  await asked;
+  r.tx = { ...r.tx, expires: 1 };
+  s.tick();
+  assert.equal(r.state, 'expired');
+  answer(new Response(JSON.stringify({ stat: 'OK', response: { decision: 'approve' } })));
+  await answering;
+  assert.equal(r.state, 'approved');
 });
 
 test('what becomes of an answer', async () => {

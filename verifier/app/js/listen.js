@@ -10,7 +10,7 @@
  *      └──────────────── after 5 minutes ───────────┴───────────────────────┘
  *
  * Whatever fails is tried again after a pause that doubles up to 30 s; showing the
- * page, or the network coming back, ends the pause.
+ * page, or the network coming back, ends the pause, and what may hang.
  */
 
 import { Refusal, Unreachable, codes } from './api.js';
@@ -41,6 +41,8 @@ export const limits = {
   firstEvent: 15_000,
   /** The verifier sends something every 20 s. */
   silence: 50_000,
+  /** A stream that was silent for so long is not trusted when there is hurry. */
+  quiet: 25_000,
   failures: 3,
   wait: 25,
   shortPause: 5000,
@@ -73,6 +75,9 @@ export class Listener {
     this.seen = null;
     this.stopped = false;
     this.paused = false;
+    /** The attempt under way was ended to make another at once. */
+    this.hurried = false;
+    this.lastSign = 0;
     this.work = new AbortController();
     this.rest = new AbortController();
     this.alive = new AbortController();
@@ -93,6 +98,7 @@ export class Listener {
         continue;
       }
       this.work = new AbortController();
+      this.hurried = false;
       try {
         await this.once();
       } catch (e) {
@@ -102,6 +108,7 @@ export class Listener {
           this.tell('removed');
           return;
         }
+        if (this.hurried) continue;
         await this.failed(e);
       }
     }
@@ -125,10 +132,19 @@ export class Listener {
     this.interrupt();
   }
 
-  /** The network may be back, or be another one: ends a pause between two attempts. */
+  /**
+   * The network may be back, or be another one: ends a pause between two attempts, a
+   * poll, and a stream that has been quiet. A connection of before a phone's sleep is
+   * often dead, and nothing says so.
+   */
   hurry() {
     this.pause = limits.firstPause;
     this.leftStream = -Infinity;
+    if (this.way !== 'stream') this.seen = null; // what is open must come at once
+    if (this.way !== 'stream' || this.env.now() - this.lastSign >= limits.quiet) {
+      this.hurried = true;
+      this.work.abort();
+    }
     this.rest.abort();
   }
 
@@ -156,7 +172,7 @@ export class Listener {
 
   /** One stream, or one poll. */
   async once() {
-    if (this.way !== 'stream' && this.env.now() - this.leftStream >= limits.retryStream) {
+    if (this.way !== 'stream' && this.seen !== null && this.env.now() - this.leftStream >= limits.retryStream) {
       this.way = 'stream';
       this.failures = limits.failures - 1; // one attempt, then back
     }
@@ -172,6 +188,7 @@ export class Listener {
 
   async stream() {
     const work = this.work;
+    this.lastSign = this.env.now();
     let first = true;
     let late = false;
     const done = new AbortController();
@@ -189,6 +206,7 @@ export class Listener {
       }
     };
     const sign = () => {
+      this.lastSign = this.env.now();
       const before = this.alive;
       this.alive = new AbortController();
       before.abort();

@@ -175,6 +175,53 @@ test('a stream that does not get through: long polling, then the stream again', 
   await done;
 });
 
+test('a phone that wakes: a stream that was quiet is opened again at once, a lively one is not', async () => {
+  const { listener, streams, sleeps, lists, states, done } = make();
+  await streams[0].give(list('A'));
+  sleeps.time += limits.quiet - 1;
+  listener.hurry();
+  await settle();
+  assert.equal(streams.length, 1);
+  sleeps.time += 1;
+  listener.hurry();
+  await settle();
+  assert.ok(streams[0].signal.aborted);
+  assert.equal(streams.length, 2);
+  await streams[1].give(list('B'));
+  assert.deepEqual(lists, [['A'], ['B']]);
+  assert.deepEqual(states, ['connecting', 'stream'], 'a connection that was ended on purpose is none that was lost');
+  listener.stop();
+  await done;
+});
+
+test('a phone that wakes while it polls asks at once what is open', async () => {
+  /** @type {{wait: number, signal: AbortSignal, answer: (v: unknown) => void}[]} */
+  const polls = [];
+  const { listener, sleeps, streams, done } = make((wait, _, signal) => new Promise((answer, fail) => {
+    polls.push({ wait, signal, answer });
+    signal.addEventListener('abort', () => fail(signal.reason));
+  }));
+  for (const pause of [1000, 2000]) {
+    await sleeps.end((ms) => ms === limits.firstEvent);
+    await sleeps.end((ms) => ms === pause);
+  }
+  await sleeps.end((ms) => ms === limits.firstEvent);
+  polls[0].answer({ transactions: [] });
+  await settle();
+  assert.equal(polls[1].wait, limits.wait);
+  const before = streams.length;
+  listener.hurry();
+  await settle();
+  assert.ok(polls[1].signal.aborted);
+  assert.equal(polls[2].wait, 0);
+  assert.deepEqual(sleeps.lengths(), []);
+  polls[2].answer({ transactions: [] });
+  await settle();
+  assert.equal(streams.length, before + 1, 'the network may be another one: the stream is tried again');
+  listener.stop();
+  await done;
+});
+
 test('a verifier without a stream is polled', async () => {
   const { listener, streams, sleeps, states, done } = make(() => Promise.resolve({ transactions: [] }));
   for (const pause of [1000, 2000]) {

@@ -5,7 +5,7 @@
  * answers. It shows nothing.
  */
 
-import { Refusal, Unreachable, clockOf, codes, get, post, read, request } from './api.js';
+import { Refusal, Unreachable, clockOf, codes, get, post, read, request, timeLimit } from './api.js';
 import { Listener } from './listen.js';
 import { answerPayload, sign } from './proof.js';
 import { readContext } from './request.js';
@@ -29,6 +29,9 @@ import { NotVerified, verify, verifyAnswer } from './webauthn.js';
 /** What the app can do, as it tells the verifier. */
 const capabilities = ['digits', 'stream', 'user_verification', 'web_push'];
 
+/** What a poll may take on top of the time that the verifier holds it, in milliseconds. */
+const pollSpare = 10_000;
+
 /** States in which a request waits for the person. */
 const waiting = ['open', 'answering'];
 
@@ -50,7 +53,8 @@ export class Session extends EventTarget {
     this.self = null;
     this.listener = new Listener(
       { stream: (signal) => this.stream(signal), poll: (wait, seen, signal) => this.poll(wait, seen, signal) },
-      { sleep, random: Math.random, now: () => performance.now() },
+      // Not performance.now: it stands still while a phone sleeps.
+      { sleep, random: Math.random, now: () => Date.now() },
       (list) => this.hear(list),
       (state) => this.connected(state),
     );
@@ -93,7 +97,7 @@ export class Session extends EventTarget {
    * @returns {AsyncIterable<import('./sse.js').Event|null>}
    */
   async *stream(signal) {
-    const response = await request(this.account, 'GET', '/stream', { signal });
+    const response = await request(this.account, 'GET', '/stream', { signal, limit: Infinity }); // the listener knows when it is silent
     if (!response.headers.get('Content-Type')?.startsWith('text/event-stream') || !response.body) {
       await read(response);
       throw new Unreachable('not a stream');
@@ -123,7 +127,7 @@ export class Session extends EventTarget {
     if (wait > 0) query.set('wait', String(wait));
     for (const id of seen) query.append('seen', id);
     const text = query.toString();
-    return get(this.account, `/transactions${text && '?'}${text}`, signal);
+    return get(this.account, `/transactions${text && '?'}${text}`, { signal, limit: wait * 1000 + pollSpare });
   }
 
   /**
@@ -152,16 +156,25 @@ export class Session extends EventTarget {
     this.changed();
   }
 
+  /**
+   * What is left of a request, in milliseconds.
+   *
+   * @param {LoginRequest} r
+   */
+  left(r) {
+    return r.tx.expires * 1000 - this.clock.now();
+  }
+
   /** @param {LoginRequest} r */
   over(r) {
-    return this.clock.now() >= r.tx.expires * 1000;
+    return this.left(r) <= 0;
   }
 
   /** Marks what has run out while nobody said so. */
   tick() {
     for (const r of this.requests.values()) {
-      if (r.state === 'open' && this.over(r)) {
-        r.state = 'expired';
+      if (waiting.includes(r.state) && this.over(r)) {
+        r.state = 'expired'; // if an answer is under way, what comes of it has the last word
         this.changed();
       }
     }
@@ -217,13 +230,15 @@ export class Session extends EventTarget {
       /** @type {Record<string, unknown>} */
       const body = { answer };
       if (decision === 'approve' && account.credential) {
-        body.verification = await verifyAnswer(account.credential, answer, Math.max(1000, r.tx.expires * 1000 - this.clock.now()));
+        body.verification = await verifyAnswer(account.credential, answer, Math.max(1000, this.left(r)));
       }
-      const { decision: recorded } = await post(account, `/transactions/${encodeURIComponent(r.tx.txid)}`, body);
+      const limit = Math.min(timeLimit, Math.max(1000, this.left(r)));
+      const { decision: recorded } = await post(account, `/transactions/${encodeURIComponent(r.tx.txid)}`, body, { limit });
       r.byDigits = decision === 'approve' && recorded === 'deny';
       r.state = recorded === 'approve' ? 'approved' : recorded === 'fraud' ? 'reported' : 'denied';
     } catch (e) {
       r.state = stateAfter(e);
+      if (r.state === 'open' && this.over(r)) r.state = 'expired';
       r.byDigits = r.state === 'denied';
       r.error = e;
       if (!(e instanceof Refusal || e instanceof Unreachable || e instanceof NotVerified)) throw e;

@@ -55,7 +55,7 @@ function section(app, session, signal) {
   const id = `account-${account.id}`;
   const load = async () => {
     try {
-      const { devices } = await get(account, '/devices', signal);
+      const { devices } = await get(account, '/devices', { signal });
       const list = /** @type {Device[]} */ (devices);
       replace(place, h('ul', { class: 'list' }, ...list.map((device) => row(app, session, device, load))));
     } catch (e) {
