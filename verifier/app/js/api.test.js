@@ -251,3 +251,30 @@ test('numbers of offline codes never go back', () => {
   assert.equal(mergeHosts([{ ...host, number: 2 }], [host])[0].number, 4);
   assert.equal(mergeHosts([{ ...host, number: 9 }], [{ ...host, edition: 2, next: 0 }])[0].number, 0);
 });
+
+test('user verification whose registration was answered into the void is found again', async () => {
+  const s = await session();
+  let registered = true;
+  const sent = verifier(({ url }) => {
+    if (url.endsWith('/self')) return { body: { stat: 'OK', response: { user_verification: { registered, available: true } } } };
+    if (url.endsWith('/challenge')) {
+      return { body: { stat: 'OK', response: { options: { challenge: 'AA', rpId: 'v.example', allowCredentials: [{ type: 'public-key', id: 'AQID' }] } } } };
+    }
+    return refused(40337);
+  });
+  let kept = 0;
+  s.addEventListener('credential', () => kept++);
+  assert.equal(s.verified, false);
+  s.hear([tx('A')]);
+  const [r] = s.waiting();
+  await s.answer(r, 'approve', '123456');
+  assert.equal(r.state, 'open');
+  assert.deepEqual(s.account.credential, { id: 'AQID', rpId: 'v.example' });
+  assert.equal(s.verified, true);
+  assert.deepEqual(sent.map(({ url }) => url.split('/').at(-1)), ['A', 'self', 'challenge']);
+  await s.announce();
+  assert.equal(kept, 1, 'what is agreed upon is not asked for again');
+  registered = false;
+  await s.announce();
+  assert.deepEqual([s.account.credential, s.verified, kept], [null, false, 2]);
+});

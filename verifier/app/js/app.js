@@ -71,6 +71,7 @@ export class App extends EventTarget {
     const session = new Session(account, { program: `sallyport-app/${this.served.version}`.slice(0, 64), platform: here().platform });
     session.addEventListener('change', () => this.changed());
     session.addEventListener('request', () => this.dispatchEvent(new Event('request')));
+    session.addEventListener('credential', () => void this.vault.updateAccount(account.id, { credential: session.account.credential }));
     session.addEventListener('self', () => void this.renewPush(session));
     this.sessions.set(account.id, session);
     session.start();

@@ -84,12 +84,50 @@ export class Session extends EventTarget {
   async announce() {
     try {
       this.self = await post(this.account, '/self', { capabilities, ...this.about });
-      this.dispatchEvent(new Event('self'));
-      this.changed();
+      try {
+        await this.agreeOnCredential();
+      } finally {
+        this.dispatchEvent(new Event('self'));
+        this.changed();
+      }
     } catch (e) {
       // An old verifier knows no announcement, and one that is away hears it the next time.
       if (!(e instanceof Refusal || e instanceof Unreachable)) throw e;
     }
+  }
+
+  /**
+   * Whether the verifier wants the person to be verified: as it says, else as is kept
+   * here. The two differ where its answer to a registration, or to its end, was lost.
+   */
+  get verified() {
+    return this.self?.user_verification?.registered ?? this.account.credential !== null;
+  }
+
+  /**
+   * A credential was registered, or is none any more (null).
+   *
+   * @param {Account['credential']} credential
+   */
+  setCredential(credential) {
+    this.account.credential = credential;
+    if (this.self?.user_verification) this.self.user_verification.registered = credential !== null;
+  }
+
+  /** Follows the verifier where it knows of a credential and this app of none, or the other way round. */
+  async agreeOnCredential() {
+    const registered = this.self?.user_verification?.registered;
+    if (typeof registered !== 'boolean' || registered === (this.account.credential !== null)) return;
+    /** @type {Account['credential']} */
+    let credential = null;
+    if (registered) {
+      const { options } = await post(this.account, '/user_verification/challenge', {});
+      const id = options?.allowCredentials?.[0]?.id;
+      if (typeof id !== 'string' || typeof options.rpId !== 'string') return;
+      credential = { id, rpId: options.rpId };
+    }
+    this.setCredential(credential);
+    this.dispatchEvent(new Event('credential'));
   }
 
   /**
@@ -239,6 +277,8 @@ export class Session extends EventTarget {
     } catch (e) {
       r.state = stateAfter(e);
       if (r.state === 'open' && this.over(r)) r.state = 'expired';
+      // Then the next try can ask for it.
+      if (e instanceof Refusal && e.code === codes.unverified) await this.announce();
       r.byDigits = r.state === 'denied';
       r.error = e;
       if (!(e instanceof Refusal || e instanceof Unreachable || e instanceof NotVerified)) throw e;
@@ -253,7 +293,9 @@ export class Session extends EventTarget {
    * @returns {Promise<{verification?: object}>}
    */
   async verification() {
-    if (!this.account.credential) return {};
+    // Another tab may have switched it on or off.
+    if (this.verified !== (this.account.credential !== null)) await this.announce();
+    if (!this.verified) return {};
     const { options } = await post(this.account, '/user_verification/challenge', {});
     return { verification: await verify(options) };
   }

@@ -254,7 +254,7 @@ export default {
   "app.error.40334_one": "The digits are wrong. One try is left.",
   "app.error.40334_left": "The digits are wrong. {count} tries are left.",
   "app.error.40336": "The digits of the login are missing.",
-  "app.error.40337": "The verifier wants finger, face or PIN, and this browser has no such key for it. Ask your administrator for a new activation link.",
+  "app.error.40337": "The verifier wants finger, face or PIN of this device. Try again. If it is refused again, ask your administrator for a new activation link.",
   "app.error.40338": "The verifier did not accept the finger, face or PIN of this device.",
   "app.error.40364": "The clock of this device is wrong. Try again: the verifier's time is used now.",
   "app.error.40365": "The verifier knows no such device any more.",

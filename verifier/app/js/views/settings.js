@@ -111,13 +111,15 @@ function notifications(app, session, show) {
 async function verification(app, session, place, show) {
   const { account, self } = session;
   const card = (/** @type {Node[]} */ ...children) => replace(place, h('section', { class: 'card' }, h('h3', {}, t('app.verify.title')), ...children));
-  if (account.credential) {
+  if (session.verified) {
     card(p(t('app.verify.on')), h('div', { class: 'row' }, button(t('app.verify.turn_off'), async () => {
       const done = await attempt(async () => {
         await post(account, '/user_verification/remove', await session.verification());
+        session.setCredential(null);
         await app.vault.updateAccount(account.id, { credential: null });
         await app.load();
       });
+      if (!done) await session.announce(); // what is registered now, if that is not known
       if (done) announce(t('app.verify.off'));
       show();
     }, { kind: 'button-quiet' })));
@@ -133,9 +135,11 @@ async function verification(app, session, place, show) {
       const { options } = await post(account, '/user_verification/begin', {});
       const { json, id, rpId } = await register(options);
       await post(account, '/user_verification/finish', { credential: json });
+      session.setCredential({ id, rpId });
       await app.vault.updateAccount(account.id, { credential: { id, rpId } });
       await app.load();
     });
+    if (!done) await session.announce(); // what is registered now, if that is not known
     if (done) announce(t('app.verify.on'));
     show();
   }, { icon: 'lock' })));
