@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -129,8 +130,8 @@ const (
 )
 
 // A person whose app is closed is notified by the browser's push service, opens the
-// app, and approves. A login that the push service does not take says so at once and
-// takes another factor; so does one after the subscription has ended.
+// app, and approves. A login that the push service does not take, for whatever reason,
+// says so at once and takes another factor. Who has the app open needs no push service.
 //
 // It runs beside no other test; see [browser.NewOpenNetwork].
 func TestWebPush(t *testing.T) {
@@ -183,31 +184,93 @@ func TestWebPush(t *testing.T) {
 	v.comesIn()
 	p.lastEvent(t, event{Result: "success", Reason: "user_approved"})
 
-	for n, c := range []struct {
+	asked := 2 // requests that the push service has had
+	for _, c := range []struct {
 		name   string
 		script []pushservice.Answer
-		status int
 	}{
-		{"refused", []pushservice.Answer{{Status: http.StatusBadRequest}}, http.StatusBadRequest},
-		{"gone", []pushservice.Answer{{Status: http.StatusGone}}, http.StatusGone},
+		{"refused", []pushservice.Answer{{Status: http.StatusBadRequest}}},
+		{"not known", []pushservice.Answer{{Status: http.StatusNotFound}}},
+		{"gone", []pushservice.Answer{{Status: http.StatusGone}}},
+		{"broken", []pushservice.Answer{{Status: http.StatusBadGateway}, {Status: http.StatusServiceUnavailable, RetryAfter: "3600"}}},
+		{"slow", []pushservice.Answer{{Hang: true}, {Status: http.StatusInsufficientStorage, RetryAfter: "3600"}}},
+		{"busy", []pushservice.Answer{{Status: http.StatusTooManyRequests, RetryAfter: "3600"}}},
 	} {
-		tab.Go(webURL + "/healthz")
+		town.renews(t, tab)
 		must(t, town.tell.Script(t.Context(), c.script...))
-		v := p.ssh(t, town.client, "22")
-		v.expect(asksFactor)
-		v.types("push")
-		v.expect(`(?s)could not be sent to your device.*` + asksFactor)
-		v.types(token.next())
-		v.comesIn()
-		p.lastEvent(t, event{Result: "success", Reason: "valid_passcode"})
-		if status := town.sent(t, 3+n); status != c.status {
-			t.Errorf("%s: the push service answered with %d", c.name, status)
+		if atOnce := p.hearsOfFailure(t, token); !atOnce && len(c.script) == 1 {
+			t.Errorf("%s: the login said so only after Enter", c.name)
+		}
+		asked += len(c.script)
+		if status, want := town.sent(t, asked), c.script[len(c.script)-1].Status; status != want {
+			t.Errorf("%s: the push service answered with %d, not %d", c.name, status, want)
 		}
 	}
-	// The app makes good what has ended.
-	tab.Go(webURL + "/app/#settings")
-	tab.Await("another test message", func() bool { // only some a minute are sent
-		tab.Press("Send a test")
-		return tab.Shows("It should appear in a moment")
-	})
+	// A push service that wants silence has it.
+	if atOnce := p.hearsOfFailure(t, token); !atOnce {
+		t.Error("in silence: the login said so only after Enter")
+	}
+	if all, err := town.tell.Requests(t.Context(), asked); err != nil || len(all) != asked {
+		t.Errorf("the push service had %d requests, not %d: %v", len(all), asked, err)
+	}
+
+	// What it takes after a pause is delivered.
+	town.renews(t, tab)
+	must(t, town.tell.Script(t.Context(), pushservice.Answer{Status: http.StatusTooManyRequests, RetryAfter: "1"}))
+	v = p.ssh(t, town.client, "22")
+	v.asksForPush()
+	shows("Login request: Open Sallyport to answer")
+	if status := town.sent(t, asked+2); status != http.StatusCreated {
+		t.Errorf("after the pause the push service answered with %d", status)
+	}
+	v.types(token.next())
+	v.comesIn()
+
+	// Without a push service, the app that is closed is not reached, and the one that is
+	// open is.
+	must(t, town.push.Signal(t.Context(), "pushservice", "KILL"))
+	p.hearsOfFailure(t, token)
+	tab.Go(webURL + "/app/")
+	tab.AwaitTrue("the app's connection", `document.getElementById('connection')?.dataset.connection === 'stream'`)
+	v = p.ssh(t, town.client, "22")
+	tab.Fill("Digits shown at the login", v.asksForPush())
+	tab.Press("Approve")
+	tab.Hear("Approved")
+	v.types("")
+	v.comesIn()
+	p.lastEvent(t, event{Result: "success", Reason: "user_approved"})
+}
+
+// renews opens the app, which makes good a subscription that has ended, and closes it.
+func (town *pushTown) renews(t *testing.T, tab *browser.Tab) {
+	t.Helper()
+	subscribed := func() int {
+		log, err := town.verifier.Log(t.Context(), "verifier")
+		must(t, err)
+		return strings.Count(log, "an authenticator has subscribed to Web Push")
+	}
+	before := subscribed()
+	tab.Go(webURL + "/app/")
+	tab.Await("the subscription of the app", func() bool { return subscribed() > before })
+	tab.Run(dismiss, nil)
+	tab.Go(webURL + "/healthz")
+}
+
+// hearsOfFailure chooses push at a login, reads that the request could not be
+// delivered, and comes in with a passcode. Where the verifier tries for longer than a
+// login waits to hear of it, the person reads it after Enter, and not at once.
+func (p *person) hearsOfFailure(t *testing.T, token *codes) (atOnce bool) {
+	t.Helper()
+	const failed = `(?s)could not be sent to your device.*` + asksFactor
+	v := p.ssh(t, p.site.client, "22")
+	v.expect(asksFactor)
+	v.types("push")
+	if atOnce = v.expect(failed + `|` + asksDigits)[1] == ""; !atOnce {
+		v.types("")
+		v.expect(failed)
+	}
+	v.types(token.next())
+	v.comesIn()
+	p.lastEvent(t, event{Result: "success", Reason: "valid_passcode"})
+	return atOnce
 }
