@@ -26,7 +26,7 @@ import (
 )
 
 // webPaths are addresses of pages, one of each kind.
-var webPaths = []string{"/", "/app/lost", "/app/nothing-here"}
+var webPaths = []string{"/", "/app/lost", "/app/nothing-here", "/enroll/", "/sallyport/activate", "/app/"}
 
 // httpClient is an HTTP client that reaches the verifier by name, trusts its authority
 // and follows no redirect.
