@@ -55,6 +55,50 @@ func TestAppOffline(t *testing.T) {
 	must(t, s.verifier.Connect(context.WithoutCancel(t.Context())))
 }
 
+// A time-based token that the app was given by its link makes the codes that a login
+// takes, with the app opened anew and without a network, too.
+func TestAppTOTP(t *testing.T) {
+	t.Parallel()
+	p := webTown(t).person(t, "apptotp")
+	w := p.webPhone(t)
+	w.addsToken(p.token(t, "totp").URI)
+	w.tab.See(p.name)
+	code := w.totp("")
+	v := p.ssh(t, p.site.client, "22")
+	v.answers(code)
+	v.comesIn()
+	p.lastEvent(t, event{Result: "success", Reason: "valid_passcode"})
+
+	w.tab.Run(`navigator.serviceWorker.ready.then(() => true)`, nil)
+	w.browser.Close()
+	w.network.Cut()
+	w.start()
+	w.tab.Go(webURL + "/app/#codes")
+	v = p.ssh(t, p.site.client, "22")
+	v.answers(w.totp(code)) // a code is taken once
+	v.comesIn()
+	p.lastEvent(t, event{Result: "success", Reason: "valid_passcode"})
+}
+
+// addsToken gives the app a time-based token by its otpauth:// link.
+func (w *webPhone) addsToken(link string) {
+	w.t.Helper()
+	w.tab.Go(webURL + "/app/#add-code")
+	w.tab.Fill("Link", link)
+	w.tab.Press("Add by link")
+	w.tab.Hear("Added")
+}
+
+// totp is the code of the app's token, once it is another one than used.
+func (w *webPhone) totp(used string) (code string) {
+	w.t.Helper()
+	w.tab.Await("a code", func() bool {
+		err := w.tab.TryRun(`(document.querySelector('[data-totp] [data-code]')?.textContent ?? '').replace(/\D/g, '')`, &code)
+		return err == nil && len(code) == 6 && code != used
+	})
+	return code
+}
+
 // Names that a stranger chose are shown as text: no markup, no script, nothing that
 // turns the reading direction.
 func TestAppShowsTextAsText(t *testing.T) {

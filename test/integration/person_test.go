@@ -96,12 +96,17 @@ type newToken struct {
 	URI     string `json:"uri"`
 }
 
+// token gives the person a token of a type that is made at the verifier.
+func (p *person) token(t *testing.T, kind string) (token newToken) {
+	t.Helper()
+	p.site.admin(t, &token, "token", "add", "--user", p.name, "--type", kind)
+	return token
+}
+
 // hotp gives the person a counter-based token.
 func (p *person) hotp(t *testing.T) *codes {
 	t.Helper()
-	var token newToken
-	p.site.admin(t, &token, "token", "add", "--user", p.name, "--type", "hotp")
-	return &codes{t: t, secret: token.Secret}
+	return &codes{t: t, secret: p.token(t, "hotp").Secret}
 }
 
 // next is the code that the token shows when its button is pressed.
@@ -133,9 +138,7 @@ func (c *codes) wrong() string {
 // totp gives the person a time-based token and returns its secret.
 func (p *person) totp(t *testing.T) string {
 	t.Helper()
-	var token newToken
-	p.site.admin(t, &token, "token", "add", "--user", p.name, "--type", "totp")
-	return token.Secret
+	return p.token(t, "totp").Secret
 }
 
 // totpNow is the code that a time-based token shows.
