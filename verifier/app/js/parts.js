@@ -4,7 +4,10 @@
  * What views are built of, on top of the components of all pages.
  */
 
+import { ask } from '../../pages/js/dialog.js';
 import { element as h, icon } from '../../pages/js/dom.js';
+import { t } from '../../pages/js/i18n.js';
+import { explain } from './errors.js';
 
 /** @typedef {Node|string|null|undefined|false} Child */
 
@@ -32,7 +35,8 @@ export function button(text, click, options = {}) {
 }
 
 /**
- * Runs f while the button shows that it works and takes no second click.
+ * Runs f while the button shows that it works and takes no second click. What f does
+ * not tell the person itself is told in a dialog.
  *
  * @param {HTMLButtonElement} control
  * @param {() => void|Promise<void>} f
@@ -40,11 +44,16 @@ export function button(text, click, options = {}) {
 export async function busy(control, f) {
   if (control.getAttribute('aria-busy') === 'true') return;
   control.setAttribute('aria-busy', 'true');
+  /** @type {string|null} */
+  let failure = null;
   try {
     await f();
+  } catch (e) {
+    failure = explain(e);
   } finally {
     control.removeAttribute('aria-busy');
   }
+  if (failure !== null) await ask({ title: t('app.failed'), text: failure, choices: [{ value: '', label: t('app.close') }] });
 }
 
 /**

@@ -92,10 +92,23 @@ function openDatabase() {
 export class Vault {
   /** @param {IDBDatabase} db */
   constructor(db) {
-    this.db = db;
+    this.db = this.watch(db);
+    this.channel = new BroadcastChannel(channelName);
+  }
+
+  /**
+   * @param {IDBDatabase} db
+   * @returns {Promise<IDBDatabase>}
+   */
+  watch(db) {
     // A later version of the app in another tab must not wait for this one.
     db.onversionchange = () => db.close();
-    this.channel = new BroadcastChannel(channelName);
+    // Browsers close a database of their own accord, such as after a fault or a phone's sleep.
+    db.onclose = () => {
+      this.db = openDatabase().then((again) => this.watch(again));
+      this.db.catch(() => {}); // told to whoever asks for it
+    };
+    return Promise.resolve(db);
   }
 
   /**
@@ -135,7 +148,7 @@ export class Vault {
    * @returns {Promise<T>}
    */
   async within(name, mode, f) {
-    const tx = this.db.transaction(name, mode, { durability: mode === 'readwrite' ? 'strict' : 'default' });
+    const tx = (await this.db).transaction(name, mode, { durability: mode === 'readwrite' ? 'strict' : 'default' });
     const ended = new Promise((resolve, reject) => {
       tx.oncomplete = () => resolve(undefined);
       tx.onabort = () => reject(tx.error ?? new DOMException('the transaction was undone', 'AbortError'));
