@@ -70,6 +70,7 @@ function askLink(app, root, signal) {
       try {
         await take(await scan(picture, signal));
       } catch (e) {
+        if (e instanceof DOMException && e.name === 'AbortError') return; // called off
         link.fail(t('app.add.no_camera'));
         console.warn('no camera', e);
       }

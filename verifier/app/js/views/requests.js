@@ -115,10 +115,9 @@ class Card {
     this.request = request;
     const { tx, context, session } = request;
     const id = `request-${session.account.id}-${tx.txid}`;
-    this.title = h('h2', { id, tabIndex: -1 }, context ? question(context) : t('app.request.unreadable_title'));
-    this.count = countdown({
-      end: tx.expires * 1000, total: Math.max(1, tx.expires - tx.created), now: () => session.clock.now(), onEnd: () => session.tick(),
-    });
+    this.question = context ? question(context) : t('app.request.unreadable_title');
+    this.title = h('h2', { id, tabIndex: -1 }, this.question);
+    this.count = this.countDown();
     this.error = h('p', { class: 'error', hidden: true });
     this.body = h('div', { class: 'stack' });
     this.outcome = h('p', { hidden: true });
@@ -161,13 +160,17 @@ class Card {
     this.deny.disabled = r.state !== 'open';
     if (this.digits) this.digits.input.readOnly = r.state === 'answering';
     if (this.shown === r.state) return;
+    const wasOver = !this.result.hidden;
     this.shown = r.state;
     const over = r.state !== 'open' && r.state !== 'answering';
     const held = this.root.contains(document.activeElement);
     this.body.hidden = over;
     this.result.hidden = !over;
     this.root.classList.toggle('card-asks', !over);
-    if (!over) return;
+    if (!over) {
+      if (wasOver) this.reopen();
+      return;
+    }
     this.stop();
     const [titleKey, textKey, symbol, titleClass] = results[/** @type {Over} */ (r.state)];
     const title = t(titleKey);
@@ -185,10 +188,29 @@ class Card {
     if (held) this.title.focus();
   }
 
+  /** Asks again: the verifier still waits for what was taken for over. */
+  reopen() {
+    this.title.className = '';
+    replace(this.title, this.question);
+    this.outcome.hidden = true;
+    const { element } = this.count;
+    this.count = this.countDown();
+    element.replaceWith(this.count.element);
+    announce(this.question, 'assertive');
+  }
+
+  countDown() {
+    const { tx, session } = this.request;
+    return countdown({
+      end: tx.expires * 1000, total: Math.max(1, tx.expires - tx.created), now: () => session.clock.now(), onEnd: () => session.tick(),
+    });
+  }
+
   /** @param {'approve'|'deny'|'fraud'} decision */
   async answer(decision) {
     const { request: r } = this;
     this.fail('');
+    if (r.state !== 'open') return;
     await r.session.answer(r, decision, this.digits ? typedDigits(this.digits.input.value) : undefined);
     if (r.state !== 'open') {
       if (r.error === null) this.app.vault.tell(/** @type {any} */ ({ kind: 'answered', txid: r.tx.txid, state: r.state }));
@@ -220,7 +242,12 @@ class Card {
         { value: 'fraud', label: t('app.deny.fraud'), class: 'button-danger' },
       ],
     });
-    if (why === 'deny' || why === 'fraud') await this.answer(why);
+    if (why !== 'deny' && why !== 'fraud') return;
+    await this.answer(why);
+    // The request may have ended while the question was open, or while the answer was on its way.
+    if (why === 'fraud' && !['reported', 'open'].includes(this.request.state)) {
+      await ask({ title: t('app.deny.late_title'), text: t('app.deny.late'), choices: [{ value: '', label: t('app.close') }] });
+    }
   }
 
   focus() {

@@ -62,6 +62,7 @@ export function addTokenView(app, signal) {
       try {
         await take(await scan(picture, signal));
       } catch (e) {
+        if (e instanceof DOMException && e.name === 'AbortError') return; // called off
         link.fail(t('app.add.no_camera'));
         console.warn('no camera', e);
       }
