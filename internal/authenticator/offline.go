@@ -93,7 +93,8 @@ func sameKey(a, b agentapi.OfflineHost) bool {
 
 // NextCode is the next code of the account id for a host, or that of number, if it is
 // not negative; root is the account's offline root. That it was shown is on disk
-// when it returns.
+// when it returns. A number that is offlinecode.Window or more ahead was mistyped, since
+// no host would take it: the numbers do not go on from there.
 func (s Store) NextCode(id string, root []byte, host agentapi.OfflineHost, number int64) (out OfflineCode, err error) {
 	if len(root) == 0 {
 		return out, ErrNoRoot
@@ -111,7 +112,9 @@ func (s Store) NextCode(id string, root []byte, host agentapi.OfflineHost, numbe
 		if number >= 0 {
 			out.Number = number
 		}
-		hosts.Hosts[i].Number = max(hosts.Hosts[i].Number, out.Number+1)
+		if kept := hosts.Hosts[i].Number; out.Number < kept+offlinecode.Window {
+			hosts.Hosts[i].Number = max(kept, out.Number+1)
+		}
 		return s.writeHosts(id, hosts)
 	})
 	if err != nil {

@@ -62,6 +62,8 @@ func TestNumbersNeverGoBack(t *testing.T) {
 	show(-1, 10)
 	show(30, 30)
 	show(-1, 31)
+	show(32+offlinecode.Window, 32+offlinecode.Window) // mistyped
+	show(-1, 32)
 	if h := keep(0, 2); h.Hosts[0].Number != 0 {
 		t.Errorf("another edition begins at %d", h.Hosts[0].Number)
 	}

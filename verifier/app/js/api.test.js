@@ -7,7 +7,7 @@ import { Refusal, Unreachable, clockOf, get, post } from './api.js';
 import { fromBase64url, fromUTF8 } from './bytes.js';
 import { newSigningKey } from './keys.js';
 import { Session } from './session.js';
-import { mergeHosts } from './vault.js';
+import { mergeHosts, numberAfter } from './vault.js';
 
 const realFetch = globalThis.fetch;
 afterEach(() => {
@@ -242,6 +242,12 @@ test('a request that describes another one has no context', async () => {
   const s = await session();
   s.hear([{ ...tx('A'), context: tx('B').context }]);
   assert.equal(s.waiting()[0].context, null);
+});
+
+test('a mistyped number of an offline code is not gone on from', () => {
+  for (const [kept, shown, next] of [[4, 4, 5], [4, 2, 4], [4, 23, 24], [4, 24, 4], [4, 999_999, 4]]) {
+    assert.equal(numberAfter(kept, shown), next, `${shown} after ${kept}`);
+  }
 });
 
 test('numbers of offline codes never go back', () => {

@@ -301,7 +301,7 @@ export class Vault {
       const found = kept?.hosts.find((h) => sameKey(h, host));
       if (!kept || !found) throw new RangeError('the account has no offline code for that host');
       const out = number ?? found.number;
-      found.number = Math.max(found.number, out + 1);
+      found.number = numberAfter(found.number, out);
       await done(s.put(kept));
       return out;
     });
@@ -376,6 +376,21 @@ const tokenPurpose = (id) => `sallyport app v1 totp ${id}`;
  */
 export function sameKey(a, b) {
   return a.host_id === b.host_id && a.user_id === b.user_id && a.generation === b.generation && a.edition === b.edition;
+}
+
+/** How many numbers, from its next one on, a host takes. */
+const offlineWindow = 20;
+
+/**
+ * The number of the next code after one was shown. A number that no host would take
+ * when kept is next was mistyped: to go on from it would make codes that none takes.
+ *
+ * @param {number} kept
+ * @param {number} shown
+ * @returns {number}
+ */
+export function numberAfter(kept, shown) {
+  return shown < kept + offlineWindow ? Math.max(kept, shown + 1) : kept;
 }
 
 /**
