@@ -17,7 +17,9 @@ type Mail struct {
 
 // MailReader lists mails.
 type MailReader interface {
-	// DueMails lists up to limit mails whose time has come, the longest waiting first.
+	// DueMails lists up to limit mails whose time has come: of each user the one that
+	// waits longest, then of each the second, and so on. So many mails for one user do
+	// not hold up those for others.
 	DueMails(now time.Time, limit int) ([]Mail, error)
 }
 

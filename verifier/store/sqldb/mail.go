@@ -22,7 +22,9 @@ func scanMail(s scanner) (store.Mail, error) {
 
 // DueMails implements store.MailReader.
 func (t *Tx) DueMails(now time.Time, limit int) ([]store.Mail, error) {
-	return list(t, "mails", scanMail, `SELECT `+mailColumns+` FROM mails WHERE due <= $1 ORDER BY due, id LIMIT $2`, micros(now), limit)
+	return list(t, "mails", scanMail, `SELECT `+mailColumns+` FROM (
+			SELECT `+mailColumns+`, ROW_NUMBER() OVER (PARTITION BY user_id ORDER BY due, id) AS turn FROM mails WHERE due <= $1
+		) AS waiting ORDER BY turn, due, id LIMIT $2`, micros(now), limit)
 }
 
 // AddMail implements store.MailWriter.
