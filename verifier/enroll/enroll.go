@@ -6,6 +6,7 @@
 package enroll
 
 import (
+	"crypto/sha256"
 	"embed"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/sallyport-mfa/sallyport/verifier/enrollment"
+	"github.com/sallyport-mfa/sallyport/verifier/pace"
 	"github.com/sallyport-mfa/sallyport/verifier/pages"
 )
 
@@ -40,9 +42,18 @@ const (
 var (
 	errOver = &pages.Error{Status: http.StatusForbidden, Title: "enroll.over.title", Text: "enroll.over.text"}
 	errBusy = &pages.Error{Status: http.StatusTooManyRequests, Title: "enroll.busy.title", Text: "enroll.busy.text"}
+	errFast = &pages.Error{Status: http.StatusTooManyRequests, Title: "enroll.fast.title", Text: "enroll.fast.text"}
+	// errSpent is no 429: waiting does not help.
+	errSpent = &pages.Error{Status: http.StatusForbidden, Title: "enroll.spent.title", Text: "enroll.spent.text"}
 )
 
-// Pages serves the pages of enrolment. All fields must be set; it is safe for
+// A session may send forms so often, on and on and at once.
+const (
+	formEvery   = time.Second
+	formsAtOnce = 30
+)
+
+// Pages serves the pages of enrolment. All exported fields must be set; it is safe for
 // concurrent use.
 type Pages struct {
 	Enrollment *enrollment.Service
@@ -50,22 +61,26 @@ type Pages struct {
 	// Refused counts a refusal against an address, and says whether more of them are
 	// answered in full.
 	Refused func(netip.Addr) bool
+	Now     func() time.Time
+
+	forms *pace.Pace // by session
 }
 
 // Register adds the bundle and the pages.
 func (p *Pages) Register(mux pages.Routes) {
 	p.Frame.Add("enroll", files)
+	p.forms = pace.New(formEvery, formsAtOnce)
 	for pattern, h := range map[string]pages.Handler{
 		"GET " + startPath + "{$}":   p.start,
 		"POST /enroll/begin":         p.begin,
 		"GET " + setupPath:           p.setup,
 		"GET " + phonePath:           p.phone,
-		"POST " + phonePath:          p.startPhone,
+		"POST " + phonePath:          p.form(p.startPhone),
 		"GET " + totpPath:            p.totp,
-		"POST " + totpPath:           p.startTOTP,
-		"POST " + totpPath + "/code": p.confirmTOTP,
-		"POST " + codesPath:          p.codes,
-		"POST /enroll/finish":        p.finish,
+		"POST " + totpPath:           p.form(p.startTOTP),
+		"POST " + totpPath + "/code": p.form(p.confirmTOTP),
+		"POST " + codesPath:          p.form(p.codes),
+		"POST /enroll/finish":        p.form(p.finish),
 		"GET " + donePath:            p.done,
 		"GET " + statusPath:          p.status,
 	} {
@@ -99,13 +114,37 @@ func address(r *http.Request) netip.Addr {
 	return ap.Addr().Unmap().WithZone("")
 }
 
-// over turns the end of a session into its page; other errors stay.
-func over(w http.ResponseWriter, err error) error {
-	if errors.Is(err, enrollment.ErrOver) {
-		forgetCookie(w)
-		return errOver
+// over turns the end of a session, and what it may not make any more, into their
+// pages; other errors stay. Who sends tokens that are none is counted.
+func (p *Pages) over(w http.ResponseWriter, r *http.Request, err error) error {
+	switch {
+	case errors.Is(err, enrollment.ErrSpent):
+		return errSpent
+	case !errors.Is(err, enrollment.ErrOver):
+		return err
 	}
-	return err
+	forgetCookie(w)
+	if token(r) != "" && !p.Refused(address(r)) {
+		w.Header().Set("Retry-After", "60")
+		return errBusy
+	}
+	return errOver
+}
+
+// form lets forms of a live session through, and those of one only so fast. A token
+// that is made up does not come as far as the store's writer.
+func (p *Pages) form(h pages.Handler) pages.Handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if _, err := p.show(w, r); err != nil {
+			return err
+		}
+		session := sha256.Sum256([]byte(token(r))) // the token itself is not kept
+		if !p.forms.Take(string(session[:]), p.Now()) {
+			w.Header().Set("Retry-After", "60")
+			return errFast
+		}
+		return h(w, r)
+	}
 }
 
 // to sends the browser to another page, by GET.
@@ -169,7 +208,7 @@ func badForm(err error) error {
 func (p *Pages) show(w http.ResponseWriter, r *http.Request) (enrollment.View, error) {
 	v, err := p.Enrollment.Show(r.Context(), token(r))
 	if err != nil {
-		return v, over(w, fmt.Errorf("show an enrolment: %w", err))
+		return v, p.over(w, r, fmt.Errorf("show an enrolment: %w", err))
 	}
 	return v, nil
 }
@@ -208,7 +247,7 @@ func (p *Pages) startPhone(w http.ResponseWriter, r *http.Request) error {
 	case errors.Is(err, enrollment.ErrStep):
 		return to(w, setupPath)
 	case err != nil:
-		return over(w, fmt.Errorf("begin to add a phone: %w", err))
+		return p.over(w, r, fmt.Errorf("begin to add a phone: %w", err))
 	}
 	return to(w, phonePath)
 }
@@ -257,7 +296,7 @@ func (p *Pages) startTOTP(w http.ResponseWriter, r *http.Request) error {
 	case errors.Is(err, enrollment.ErrStep):
 		return to(w, setupPath)
 	case err != nil:
-		return over(w, fmt.Errorf("begin to add passcodes: %w", err))
+		return p.over(w, r, fmt.Errorf("begin to add passcodes: %w", err))
 	}
 	return to(w, totpPath)
 }
@@ -273,7 +312,7 @@ func (p *Pages) confirmTOTP(w http.ResponseWriter, r *http.Request) error {
 	case errors.Is(err, enrollment.ErrStep):
 		return to(w, setupPath)
 	case err != nil:
-		return over(w, fmt.Errorf("confirm passcodes: %w", err))
+		return p.over(w, r, fmt.Errorf("confirm passcodes: %w", err))
 	}
 	return to(w, setupPath)
 }
@@ -289,7 +328,7 @@ func (p *Pages) codes(w http.ResponseWriter, r *http.Request) error {
 	case errors.Is(err, enrollment.ErrStep):
 		return to(w, setupPath)
 	case err != nil:
-		return over(w, fmt.Errorf("make recovery codes: %w", err))
+		return p.over(w, r, fmt.Errorf("make recovery codes: %w", err))
 	}
 	d := codesData{View: v, Codes: codes}
 	if d.File, err = p.file(v.Username, codes); err != nil {
@@ -315,7 +354,7 @@ func (p *Pages) finish(w http.ResponseWriter, r *http.Request) error {
 	case errors.Is(err, enrollment.ErrStep):
 		return to(w, setupPath)
 	case err != nil:
-		return over(w, fmt.Errorf("end an enrolment: %w", err))
+		return p.over(w, r, fmt.Errorf("end an enrolment: %w", err))
 	}
 	forgetCookie(w)
 	return to(w, donePath)

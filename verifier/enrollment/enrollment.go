@@ -42,6 +42,9 @@ const (
 	// MaxTries is how many wrong first codes a new token may have. They are no guesses,
 	// since the page shows the secret; but nothing is counted without an end.
 	MaxTries = 10
+	// MaxMade is how many phone links, token secrets and sets of codes one session may
+	// make, of each. Who begins anew takes two or three.
+	MaxMade = 10
 
 	sessionPrefix = "ES"
 	tokenLen      = 32
@@ -60,6 +63,8 @@ var (
 	ErrCode = errors.New("the code is not the one that the token gives now")
 	// ErrTries means that a token had too many wrong first codes: make another one.
 	ErrTries = errors.New("too many wrong codes")
+	// ErrSpent means that a session has made MaxMade of what was asked for.
+	ErrSpent = errors.New("the enrolment has made enough of these")
 	// ErrStep means that a step was taken that is not due.
 	ErrStep = errors.New("that step is not due")
 )
@@ -176,6 +181,17 @@ func (s *Service) Begin(ctx context.Context, link, address string) (token string
 		return "", ErrLink
 	}
 	d := s.Directory
+	// What is made up never comes to the one writer.
+	err = s.Store.View(ctx, func(r store.Reader) error {
+		_, err := r.EnrollLinkByHash(parsed.Hash(), d.Now())
+		return err
+	})
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return "", ErrLink
+	case err != nil:
+		return "", fmt.Errorf("find the link: %w", err)
+	}
 	secret := make([]byte, tokenLen)
 	if _, err := io.ReadFull(d.Random, secret); err != nil {
 		return "", fmt.Errorf("make a session: %w", err)

@@ -77,6 +77,18 @@ func (s *Service) step(ctx context.Context, token string, f func(w store.Writer,
 	})
 }
 
+// count counts one more that the session makes. It is part of the update that makes it.
+func count(w store.Writer, e *store.EnrollSession, what store.EnrollCount) error {
+	more, err := w.CountEnroll(e.ID, what, MaxMade)
+	if err != nil {
+		return fmt.Errorf("count what an enrolment makes: %w", err)
+	}
+	if !more {
+		return ErrSpent
+	}
+	return nil
+}
+
 // Show is what the session of a token looks like. Errors: ErrOver.
 func (s *Service) Show(ctx context.Context, token string) (v View, err error) {
 	if token == "" {
@@ -144,8 +156,8 @@ func ownPhone(r store.Reader, e store.EnrollSession, u store.User) (store.Phone,
 }
 
 // StartPhone makes a phone and the link that activates it. While that one waits,
-// another call makes another link for the same phone. Errors: ErrOver; ErrStep if
-// the phone is activated.
+// another call makes another link for the same phone. Errors: ErrOver; ErrSpent;
+// ErrStep if the phone is activated.
 func (s *Service) StartPhone(ctx context.Context, token, address string) error {
 	return s.step(ctx, token, func(w store.Writer, e *store.EnrollSession, u store.User, p *pending) error {
 		phone, has, err := ownPhone(w, *e, u)
@@ -154,7 +166,11 @@ func (s *Service) StartPhone(ctx context.Context, token, address string) error {
 			return err
 		case has && phone.CanPush():
 			return ErrStep
-		case !has:
+		}
+		if err := count(w, e, store.EnrollPhoneLinks); err != nil {
+			return err
+		}
+		if !has {
 			if phone, err = s.Directory.AddMobile(w, actor(address), u); err != nil {
 				return err
 			}
@@ -171,11 +187,14 @@ func (s *Service) StartPhone(ctx context.Context, token, address string) error {
 }
 
 // StartTOTP makes a token that waits for its first code, in place of one that waits
-// already. Errors: ErrOver; ErrStep if the session has added a token.
+// already. Errors: ErrOver; ErrSpent; ErrStep if the session has added a token.
 func (s *Service) StartTOTP(ctx context.Context, token string) error {
-	return s.step(ctx, token, func(_ store.Writer, e *store.EnrollSession, u store.User, p *pending) error {
+	return s.step(ctx, token, func(w store.Writer, e *store.EnrollSession, u store.User, p *pending) error {
 		if e.TokenDone {
 			return ErrStep
+		}
+		if err := count(w, e, store.EnrollTokenSecrets); err != nil {
+			return err
 		}
 		made, err := s.Directory.MakeTOTP(u)
 		if err != nil {
@@ -227,8 +246,8 @@ func (s *Service) ConfirmTOTP(ctx context.Context, token, code, address string) 
 }
 
 // RecoveryCodes makes the person's recovery codes and gives them this once. Another
-// call makes another set, and the one before is void. Errors: ErrOver; ErrStep if
-// nothing was added.
+// call makes another set, and the one before is void. Errors: ErrOver; ErrSpent;
+// ErrStep if nothing was added.
 func (s *Service) RecoveryCodes(ctx context.Context, token, address string) (codes []string, err error) {
 	err = s.step(ctx, token, func(w store.Writer, e *store.EnrollSession, u store.User, p *pending) error {
 		v, err := s.view(w, *e, u)
@@ -237,6 +256,9 @@ func (s *Service) RecoveryCodes(ctx context.Context, token, address string) (cod
 		}
 		if !v.CanFinish() {
 			return ErrStep
+		}
+		if err := count(w, e, store.EnrollCodeSets); err != nil {
+			return err
 		}
 		if v.Phone == Done {
 			p.Activation = ""

@@ -466,6 +466,61 @@ func TestFirstCodeOfAToken(t *testing.T) {
 	}
 }
 
+// TestEnrolmentMakesSoMuch: who has one link cannot fill logs, mailboxes and the store.
+func TestEnrolmentMakesSoMuch(t *testing.T) {
+	s := newSite(t)
+	p := s.begun("alice")
+	spent := func(path string, status int) {
+		t.Helper()
+		for i := range enrollment.MaxMade {
+			if a := p.post(path); a.StatusCode != status {
+				t.Fatalf("%s, %d: status %d: %s", path, i+1, a.StatusCode, a.text)
+			}
+			s.clock.Add(2 * time.Second) // not too fast
+		}
+		p.wants(p.post(path), http.StatusForbidden, "This link has made enough of these")
+		s.clock.Add(2 * time.Second)
+	}
+	spent("/enroll/phone", http.StatusSeeOther)
+	p.addTOTP()
+	spent("/enroll/codes", http.StatusOK)
+	p.wants(p.get("/enroll/setup"), http.StatusOK, "Passcodes are set up.")
+	p.goes(p.post("/enroll/finish", "saved", "yes"), "/enroll/done")
+
+	p = s.begun("bob")
+	spent("/enroll/totp", http.StatusSeeOther)
+}
+
+// TestEnrolmentFormsArePaced: forms of a session come one after the other, and those of nobody do not come to
+// the writer.
+func TestEnrolmentFormsArePaced(t *testing.T) {
+	s := newSite(t)
+	p := s.begun("alice")
+	var last page
+	for i := 0; i < 300 && (last.Response == nil || last.StatusCode == http.StatusSeeOther); i++ {
+		last = p.post("/enroll/codes") // is not due
+	}
+	p.wants(last, http.StatusTooManyRequests, "That was too fast")
+	if last.Header.Get("Retry-After") == "" {
+		t.Error("it is not said when to try again")
+	}
+	other := s.begun("bob")
+	other.goes(other.post("/enroll/codes"), "/enroll/setup")
+
+	s.store.updates.Store(true)
+	stranger := s.person()
+	last = page{}
+	for i := 0; i < 150 && (last.Response == nil || last.StatusCode == http.StatusForbidden); i++ { // a minute may end meanwhile
+		path := []string{"/enroll/phone", "/enroll/totp", "/enroll/totp/code", "/enroll/codes", "/enroll/finish"}[i%5]
+		last = stranger.do(http.MethodPost, path, url.Values{"saved": {"yes"}}, func(r *http.Request) {
+			r.AddCookie(&http.Cookie{Name: "__Host-enroll", Value: strings.Repeat("A", 43)})
+		})
+	}
+	stranger.wants(last, http.StatusTooManyRequests)
+	s.clock.Add(time.Minute)
+	stranger.wants(stranger.post("/enroll/begin", "link", "se1."+strings.Repeat("B", 32)+"."), http.StatusForbidden)
+}
+
 // What was confirmed stays when an enrolment is left; what was not goes, with the
 // link that would have activated a phone.
 func TestEnrolmentLeft(t *testing.T) {

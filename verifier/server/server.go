@@ -137,7 +137,7 @@ func New(c Config) *Server {
 	s.pages = pages.New(pages.Config{Base: c.Base, Partners: c.Partners, Help: s.help, Now: c.Now, Log: c.Log})
 	s.pages.Register(s.mux)
 	app.New(app.Config{Pages: s.pages, Partners: c.Partners, Version: version.String()}).Register(s.mux)
-	(&enroll.Pages{Enrollment: s.enroll, Frame: s.pages, Refused: g.Refused}).Register(s.mux)
+	(&enroll.Pages{Enrollment: s.enroll, Frame: s.pages, Refused: g.Refused, Now: c.Now}).Register(s.mux)
 	s.mux.HandleFunc("GET /healthz", s.health)
 	s.mux.HandleFunc("GET /readyz", s.ready)
 	return s

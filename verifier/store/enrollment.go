@@ -36,8 +36,21 @@ type EnrollSession struct {
 	CodesMade time.Time // of the recovery codes; zero: not yet
 }
 
-// EnrollReader finds sessions.
+// EnrollCount is something that a session can make again and again.
+type EnrollCount string
+
+// What sessions make.
+const (
+	EnrollPhoneLinks   EnrollCount = "phone_links"
+	EnrollTokenSecrets EnrollCount = "token_secrets"
+	EnrollCodeSets     EnrollCount = "code_sets"
+)
+
+// EnrollReader finds links and sessions.
 type EnrollReader interface {
+	// EnrollLinkByHash is a link that could be used now, of a user who may enrol; else
+	// ErrNotFound. It decides nothing, but keeps links that are made up from the writer.
+	EnrollLinkByHash(hash []byte, now time.Time) (EnrollLink, error)
 	// OpenEnrollLink is the link of a user that can be used; else ErrNotFound.
 	OpenEnrollLink(userID string, now time.Time) (EnrollLink, error)
 	// EnrollByHash finds a session by the hash of its token, also one that is over.
@@ -64,6 +77,9 @@ type EnrollWriter interface {
 	// HoldEnroll finds the live session of that token whose user may enrol, and
 	// keeps it and the user as they are until the Update ends. False: there is none.
 	HoldEnroll(hash []byte, now time.Time) (EnrollSession, bool, error)
+	// CountEnroll counts one more that a live session makes, if it has made fewer than
+	// limit. False: it has made so many, or has ended.
+	CountEnroll(id string, what EnrollCount, limit int) (bool, error)
 	// SetEnroll writes phone, token, tries, sealed and codes of a live session that
 	// the Update holds.
 	SetEnroll(s EnrollSession) error

@@ -33,6 +33,13 @@ func (t *Tx) OpenEnrollLink(userID string, now time.Time) (store.EnrollLink, err
 		WHERE user_id = $1 AND used_at = 0 AND expires > $2`, userID, micros(now))
 }
 
+// EnrollLinkByHash implements store.EnrollReader.
+func (t *Tx) EnrollLinkByHash(hash []byte, now time.Time) (store.EnrollLink, error) {
+	return one(t, "enrolment link", scanEnrollLink, `SELECT `+enrollLinkColumns+` FROM enroll_links
+		WHERE hash = $1 AND used_at = 0 AND expires > $2
+			AND EXISTS (SELECT 1 FROM users WHERE id = enroll_links.user_id AND status IN ('active', 'bypass'))`, blob(hash), micros(now))
+}
+
 // AddEnrollLink implements store.EnrollWriter.
 func (t *Tx) AddEnrollLink(l store.EnrollLink, now time.Time) error {
 	if _, err := t.VoidEnrollLinks(l.UserID, now); err != nil {
@@ -110,6 +117,17 @@ func (t *Tx) HoldEnroll(hash []byte, now time.Time) (store.EnrollSession, bool, 
 		return store.EnrollSession{}, false, err
 	}
 	return held[0], true, nil
+}
+
+// CountEnroll implements store.EnrollWriter.
+func (t *Tx) CountEnroll(id string, what store.EnrollCount, limit int) (bool, error) {
+	switch what {
+	case store.EnrollPhoneLinks, store.EnrollTokenSecrets, store.EnrollCodeSets:
+	default:
+		return false, fmt.Errorf("count in an enrolment: no column %q", what)
+	}
+	column := string(what)
+	return t.won(`UPDATE enroll_sessions SET `+column+` = `+column+` + 1 WHERE id = $1 AND ended_at = 0 AND `+column+` < $2`, id, limit)
 }
 
 // SetEnroll implements store.EnrollWriter.

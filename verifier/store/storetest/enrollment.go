@@ -5,6 +5,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -41,6 +42,21 @@ func testEnrollLinks(t *testing.T, s store.Store) {
 	})
 	equal(t, "a link that a later one voided", decide(t, s, begin("first", enrollSession("a"), now)), false)
 	equal(t, "an unknown link", decide(t, s, begin("other", enrollSession("a"), now)), false)
+	usable := func(hash string, at time.Time) bool {
+		var err error
+		view(t, s, func(r store.Reader) error {
+			_, err = r.EnrollLinkByHash([]byte(hash), at)
+			return nil
+		})
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("look for the link %s: %v", hash, err)
+		}
+		return err == nil
+	}
+	for hash, want := range map[string]bool{"first": false, "other": false, "second": true} {
+		equal(t, hash+" looks usable", usable(hash, now), want)
+	}
+	equal(t, "an expired link looks usable", usable("second", now.Add(time.Hour)), false)
 	equal(t, "an expired link", decide(t, s, begin("second", enrollSession("a"), now.Add(time.Hour))), false)
 	view(t, s, func(r store.Reader) error {
 		open, err := r.OpenEnrollLink("DU1", now)
@@ -52,6 +68,7 @@ func testEnrollLinks(t *testing.T, s store.Store) {
 	for _, status := range []store.UserStatus{store.Disabled, store.LockedOut} {
 		update(t, s, func(w store.Writer) error { return w.SetUserStatus("DU1", status, "", now) })
 		equal(t, string(status), decide(t, s, begin("second", enrollSession("a"), now)), false)
+		equal(t, string(status)+" looks usable", usable("second", now), false)
 	}
 	update(t, s, func(w store.Writer) error { return w.SetUserStatus("DU1", store.Active, "", now) })
 	equal(t, "trashed", decide(t, s, func(w store.Writer) (bool, error) { return w.TrashUser("DU1", now) }), true)
@@ -60,6 +77,7 @@ func testEnrollLinks(t *testing.T, s store.Store) {
 
 	equal(t, "the link", decide(t, s, begin("second", enrollSession("a"), now)), true)
 	equal(t, "the link again", decide(t, s, begin("second", enrollSession("b"), now)), false)
+	equal(t, "the link looks usable again", usable("second", now), false)
 	equal(t, "the session of the second use", decide(t, s, hold("b", now)), false)
 	view(t, s, func(r store.Reader) error {
 		_, err := r.OpenEnrollLink("DU1", now)
@@ -113,6 +131,15 @@ func testEnrollSessions(t *testing.T, s store.Store) {
 	equal(t, "changed", held(), want)
 	equal(t, "after its time", decide(t, s, hold("a", now.Add(30*time.Minute))), false)
 
+	for _, what := range []store.EnrollCount{store.EnrollPhoneLinks, store.EnrollTokenSecrets, store.EnrollCodeSets} {
+		count := func(w store.Writer) (bool, error) { return w.CountEnroll("a", what, 2) }
+		for i, more := range []bool{true, true, false} {
+			equal(t, fmt.Sprintf("%s %d", what, i+1), decide(t, s, count), more)
+		}
+	}
+	equal(t, "changed by the counts", held(), want)
+	equal(t, "counted in no session", decide(t, s, func(w store.Writer) (bool, error) { return w.CountEnroll("z", store.EnrollCodeSets, 2) }), false)
+
 	overdue := func(at time.Time) (n int) {
 		view(t, s, func(r store.Reader) error {
 			list, err := r.OverdueEnrollSessions(at, 10)
@@ -140,6 +167,7 @@ func testEnrollSessions(t *testing.T, s store.Store) {
 	equal(t, "ended", decide(t, s, end), true)
 	equal(t, "ended twice", decide(t, s, end), false)
 	equal(t, "held after its end", decide(t, s, hold("a", now)), false)
+	equal(t, "counted after its end", decide(t, s, func(w store.Writer) (bool, error) { return w.CountEnroll("a", store.EnrollCodeSets, 9) }), false)
 	equal(t, "overdue after its end", overdue(now.Add(time.Hour)), 0)
 	wantErr(t, s, store.ErrNotFound, func(w store.Writer) error { return w.SetEnroll(want) })
 
@@ -189,6 +217,20 @@ func testMails(t *testing.T, s store.Store) {
 	equal(t, "sent twice", decide(t, s, gone), false)
 	update(t, s, func(w store.Writer) error { return errors.Join(w.AddMail(mail), w.Purge(now)) })
 	equal(t, "purged", len(due(now.Add(time.Hour))), 0)
+
+	// Many mails for one user do not hold up those for others.
+	update(t, s, func(w store.Writer) error {
+		errs := []error{w.AddUser(User("DU2", "bob"))}
+		for i := range 30 {
+			errs = append(errs, w.AddMail(store.Mail{ID: fmt.Sprintf("A%02d", i), UserID: "DU1", Created: now, Due: now.Add(time.Duration(i) * time.Second)}))
+		}
+		return errors.Join(append(errs, w.AddMail(store.Mail{ID: "B", UserID: "DU2", Created: now, Due: now.Add(time.Minute)}))...)
+	})
+	var order []string
+	for _, m := range due(now.Add(time.Hour))[:4] {
+		order = append(order, m.ID)
+	}
+	equal(t, "order", order, []string{"A00", "B", "A01", "A02"})
 }
 
 func testRecoveryCodes(t *testing.T, s store.Store) {

@@ -12,7 +12,8 @@ CREATE TABLE enroll_links (
 CREATE INDEX enroll_links_user ON enroll_links (user_id);
 
 -- What a link was spent for. phone_id and token_id have no foreign key: what was
--- made outlives the session, and may be deleted before it.
+-- made outlives the session, and may be deleted before it. phone_links,
+-- token_secrets and code_sets are how many of these it has made.
 CREATE TABLE enroll_sessions (
     id         TEXT PRIMARY KEY,
     hash       BYTEA NOT NULL UNIQUE,
@@ -25,7 +26,10 @@ CREATE TABLE enroll_sessions (
     token_done BIGINT NOT NULL CHECK (token_done IN (0, 1)),
     tries      BIGINT NOT NULL CHECK (tries >= 0),
     sealed     BYTEA NOT NULL,
-    codes_made BIGINT NOT NULL
+    codes_made BIGINT NOT NULL,
+    phone_links   BIGINT NOT NULL DEFAULT 0,
+    token_secrets BIGINT NOT NULL DEFAULT 0,
+    code_sets     BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX enroll_sessions_user ON enroll_sessions (user_id);
 CREATE INDEX enroll_sessions_expires ON enroll_sessions (ended_at, expires);
