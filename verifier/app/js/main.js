@@ -186,16 +186,40 @@ function showConnection(app) {
   void (count > 0 ? badges.setAppBadge?.(count) : badges.clearAppBadge?.())?.catch(() => {});
 }
 
+/** The person asked for the new version. */
+let asked = false;
+
+/** The worker is newer than this page, which had something to lose when it came. */
+let outdated = false;
+
 /**
- * Offers a version that waits, when nothing is being answered.
+ * Whether loading the page anew would take nothing from the person: no request or
+ * result is shown, and the view holds nothing that was typed or is seen once.
+ *
+ * @param {App} app
+ */
+function idle(app) {
+  return app.accounts().every((s) => s.requests.size === 0) && ['requests', 'settings'].includes(shown) && document.querySelector('dialog[open]') === null;
+}
+
+/**
+ * Offers a version that waits, when nothing is being answered; takes it without asking
+ * while nobody looks.
  *
  * @param {App} app
  */
 function showUpdate(app) {
+  if (document.visibilityState === 'hidden' && idle(app)) {
+    if (outdated) location.reload();
+    else app.update?.postMessage('activate');
+  }
   const offer = app.update !== null && app.waiting().length === 0;
   if (offer !== updateBar.hidden) return;
   updateBar.hidden = !offer;
-  replace(updateBar, offer && notice('info', p(t('app.update.text')), button(t('app.update.button'), () => app.update?.postMessage('activate'))));
+  replace(updateBar, offer && notice('info', p(t('app.update.text')), button(t('app.update.button'), () => {
+    asked = true;
+    app.update?.postMessage('activate');
+  })));
 }
 
 /**
@@ -208,8 +232,9 @@ async function work(app) {
   const { serviceWorker } = navigator;
   let controlled = serviceWorker.controller !== null;
   serviceWorker.addEventListener('controllerchange', () => {
-    // The first worker takes over a page that it fits. A later one was asked for here or in another tab.
-    if (controlled && app.waiting().length === 0) location.reload();
+    // The first worker takes over a page that it fits. A later one was let in here or in another tab.
+    if (controlled && (asked ? app.waiting().length === 0 : idle(app))) location.reload();
+    else outdated = controlled;
     controlled = true;
   });
   serviceWorker.addEventListener('message', (event) => {
@@ -222,6 +247,8 @@ async function work(app) {
   };
   registration.addEventListener('updatefound', () => registration.installing?.addEventListener('statechange', look));
   look();
+  // The page has just begun, and so has nothing to lose.
+  if (app.update !== null && idle(app)) /** @type {ServiceWorker} */ (app.update).postMessage('activate');
   // Browsers look for a new version when the app is opened, and it may stay open for weeks.
   let looked = Date.now();
   document.addEventListener('visibilitychange', () => {
@@ -251,7 +278,7 @@ async function start() {
     waited = waits;
   });
   app.addEventListener('request', () => {
-    if (shown !== 'requests' && shown !== 'add') location.hash = '#requests';
+    if (!['requests', 'add', 'add-code'].includes(shown)) location.hash = '#requests';
     if (document.visibilityState === 'hidden') void notify(app);
   });
   addEventListener('hashchange', () => route(app));
@@ -259,6 +286,7 @@ async function start() {
   document.addEventListener('visibilitychange', () => {
     app.pauseHidden();
     if (document.visibilityState === 'visible') app.hurry();
+    showUpdate(app);
   });
   addEventListener('beforeinstallprompt', (event) => {
     event.preventDefault();
