@@ -232,10 +232,19 @@ test('what the list says of requests', async () => {
   s.hear([tx('A'), late]);
   s.hear([tx('C')]);
   assert.deepEqual([...s.requests].map(([id, r]) => [id, r.state]), [['A', 'elsewhere'], ['B', 'expired'], ['C', 'open']]);
+  s.answeredInOtherTab('C', /** @type {any} */ ('open or whatever'));
+  assert.equal(s.requests.get('C')?.state, 'open');
   s.answeredInOtherTab('C', 'approved');
   assert.equal(s.requests.get('C')?.state, 'approved');
   s.forgetOver();
   assert.equal(s.requests.size, 0);
+});
+
+test('of requests that are over the last ten are kept', async () => {
+  const s = await session();
+  for (let i = 0; i < 15; i++) s.hear([tx(`T${i}`)]);
+  s.hear([]);
+  assert.deepEqual([...s.requests.keys()], Array.from({ length: 10 }, (_, i) => `T${i + 5}`));
 });
 
 test('a request that describes another one has no context', async () => {

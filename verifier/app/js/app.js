@@ -104,9 +104,9 @@ export class App extends EventTarget {
     return this.accounts().flatMap((s) => s.waiting()).sort((a, b) => a.tx.expires - b.tx.expires);
   }
 
-  /** @param {{kind: string, txid?: string, state?: any}} change */
-  async otherTab({ kind, txid, state }) {
-    if (kind === 'answered' && txid) for (const s of this.sessions.values()) s.answeredInOtherTab(txid, state);
+  /** @param {{kind: string, account?: string, txid?: string, state?: any}} change */
+  async otherTab({ kind, account, txid, state }) {
+    if (kind === 'answered' && account && txid) this.sessions.get(account)?.answeredInOtherTab(txid, state);
     if (kind === 'accounts') await this.load();
     this.changed();
   }

@@ -32,6 +32,12 @@ const capabilities = ['digits', 'stream', 'user_verification', 'web_push'];
 /** What a poll may take on top of the time that the verifier holds it, in milliseconds. */
 const pollSpare = 10_000;
 
+/** What an answer can make of a request. @type {RequestState[]} */
+const answered = ['approved', 'denied', 'reported'];
+
+/** How many requests that are over are kept to be read. */
+const keepOver = 10;
+
 /** States in which a request waits for the person. */
 const waiting = ['open', 'answering'];
 
@@ -190,6 +196,8 @@ export class Session extends EventTarget {
       // While an answer is under way its own response says what became of it.
       if (r.state === 'open' && !listed.has(r.tx.txid)) r.state = this.over(r) ? 'expired' : 'elsewhere';
     }
+    const over = [...this.requests.values()].filter((r) => !waiting.includes(r.state) && !listed.has(r.tx.txid));
+    for (const r of over.slice(0, Math.max(0, over.length - keepOver))) this.requests.delete(r.tx.txid);
     if (fresh) this.dispatchEvent(new Event('request'));
     this.changed();
   }
@@ -236,7 +244,7 @@ export class Session extends EventTarget {
    */
   answeredInOtherTab(txid, state) {
     const r = this.requests.get(txid);
-    if (!r || r.state === 'answering') return;
+    if (!r || r.state === 'answering' || !answered.includes(state)) return;
     r.state = state;
     this.changed();
   }

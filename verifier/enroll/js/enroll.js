@@ -9,6 +9,8 @@ import { codeOf, next, pollEvery } from './state.js';
 
 prepare();
 start();
+// A link that is opened while its page is open changes the fragment alone.
+addEventListener('hashchange', start);
 waitForPhone();
 showPrint();
 showDigits();

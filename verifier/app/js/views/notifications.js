@@ -8,6 +8,7 @@
 import { announce } from '../../../pages/js/live.js';
 import { element as h } from '../../../pages/js/dom.js';
 import { t } from '../../../pages/js/i18n.js';
+import { Unreachable } from '../api.js';
 import { isApplePhone, isInstalled } from '../environment.js';
 import { explain } from '../errors.js';
 import { button, notice, p, replace } from '../parts.js';
@@ -45,7 +46,7 @@ export function notificationsStep(app, session, level, onOn) {
           show();
           onOn?.();
         } catch (e) {
-          problem.textContent = e instanceof NotPermitted ? t('app.notify.denied') : e instanceof DOMException ? t('app.notify.no_service') : explain(e);
+          problem.textContent = e instanceof NotPermitted ? t('app.notify.denied') : e instanceof NoPush ? t('app.notify.off_here') : e instanceof DOMException ? t('app.notify.no_service') : explain(e);
           problem.hidden = false;
           announce(problem.textContent, 'assertive');
         }
@@ -60,19 +61,24 @@ export function notificationsStep(app, session, level, onOn) {
 /** The person, or the browser's settings, said no. */
 export class NotPermitted extends Error {}
 
+/** The verifier sends no notifications. */
+class NoPush extends Error {}
+
 /**
  * Switches notifications on. Must be called by a click: browsers ask only then.
  *
  * @param {App} app
  * @param {Session} session
- * @throws {NotPermitted}
+ * @throws {NotPermitted|NoPush}
  * @throws {DOMException} if the browser has no push service, or does not reach it
  * @throws {import('../api.js').Refusal|import('../api.js').Unreachable}
  */
 export async function turnOn(app, session) {
   if ((await Notification.requestPermission()) !== 'granted') throw new NotPermitted();
   if (session.self === null) await session.announce();
-  await subscribe(session.account, session.self?.web_push_key ?? '', app.own);
+  const key = session.self?.web_push_key;
+  if (!key) throw session.self === null ? new Unreachable() : new NoPush();
+  await subscribe(session.account, key, app.own);
   await app.vault.updateAccount(session.account.id, { notify: true });
   await app.load();
 }

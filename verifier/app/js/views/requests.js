@@ -213,7 +213,7 @@ class Card {
     if (r.state !== 'open') return;
     await r.session.answer(r, decision, this.digits ? typedDigits(this.digits.input.value) : undefined);
     if (r.state !== 'open') {
-      if (r.error === null) this.app.vault.tell(/** @type {any} */ ({ kind: 'answered', txid: r.tx.txid, state: r.state }));
+      if (r.error === null) this.app.vault.tell(/** @type {any} */ ({ kind: 'answered', account: r.session.account.id, txid: r.tx.txid, state: r.state }));
       return;
     }
     const text = explain(r.error);
