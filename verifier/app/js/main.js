@@ -42,7 +42,7 @@ const updateBar = /** @type {HTMLElement} */ (document.getElementById('update'))
 
 /**
  * The activation code in the address, if there is one. It leaves the address bar and
- * the history before anything else happens.
+ * the history before the app does anything else.
  *
  * @returns {Activation|null}
  * @throws {LinkError}
