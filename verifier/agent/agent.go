@@ -30,6 +30,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/verifier/gate"
 	"github.com/sallyport-mfa/sallyport/verifier/login"
 	"github.com/sallyport-mfa/sallyport/verifier/offline"
+	"github.com/sallyport-mfa/sallyport/verifier/pace"
 	"github.com/sallyport-mfa/sallyport/verifier/passport"
 	"github.com/sallyport-mfa/sallyport/verifier/push"
 	"github.com/sallyport-mfa/sallyport/verifier/report"
@@ -68,11 +69,13 @@ type API struct {
 	Log      *slog.Logger
 
 	streams streams
-	paces   paces
+	// Requests and audited changes of each authenticator.
+	requests, changes *pace.Pace
 }
 
 // Register adds the routes to mux.
 func (a *API) Register(mux gate.Routes) {
+	a.requests, a.changes = pace.New(requestEvery, requestsAtOnce), pace.New(changeEvery, changesAtOnce)
 	mux.Handle("POST /sallyport/v1/hosts/join",
 		a.Gate.ByBodyKey(bodyKey(agentapi.HostPrefix, func(b agentapi.Join) string { return b.PublicKey }), duoapi.CodeJoinKeyID, a.join))
 	mux.Handle("GET /sallyport/v1/hosts/self", a.Gate.Host(a.self))

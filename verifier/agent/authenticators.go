@@ -8,10 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
 	"rsc.io/qr"
 
 	"github.com/sallyport-mfa/sallyport/internal/agentapi"
@@ -30,55 +28,57 @@ func (a *API) registerAuthenticators(mux gate.Routes) {
 	post := func(path string, h gate.Handler) {
 		mux.Handle("POST "+authenticatorPath+path, a.Gate.Phone(false, a.paced(h)))
 	}
+	change := func(path string, h gate.Handler) { post(path, a.changing(h)) }
 	mux.Handle("GET "+authenticatorPath+"self", a.Gate.Phone(false, a.authenticatorSelf))
 	post("self", a.announce)
 	mux.Handle("GET "+authenticatorPath+"devices", a.Gate.Phone(false, a.devices))
-	post("devices/{id}", a.renameDevice)
-	post("devices/{id}/remove", a.removeDevice)
-	post("move", a.move)
+	change("devices/{id}", a.renameDevice)
+	change("devices/{id}/remove", a.removeDevice)
+	change("move", a.move)
 	post("user_verification/begin", a.beginVerification)
-	post("user_verification/finish", a.finishVerification)
+	change("user_verification/finish", a.finishVerification)
 	post("user_verification/challenge", a.verificationChallenge)
-	post("user_verification/remove", a.removeVerification)
+	change("user_verification/remove", a.removeVerification)
 	mux.Handle("GET "+authenticatorPath+"stream", a.Gate.PhoneEvents(agentapi.StreamEvery, a.stream))
 }
 
-// An authenticator may change things so often, on and on and at once.
+// An authenticator may ask for a change so often, on and on and at once; and make
+// one so often that the administrator log keeps and people are told of.
 const (
-	changesPerSecond = 1
-	changesAtOnce    = 30
-	// maxPaced bounds how many authenticators are counted; beyond it the counts start anew.
-	maxPaced = 10_000
+	requestEvery   = time.Second
+	requestsAtOnce = 30
+	changeEvery    = 2 * time.Minute
+	changesAtOnce  = 30
 )
 
-// paces hold each authenticator to its rate. The zero value is ready.
-type paces struct {
-	mu sync.Mutex
-	of map[string]*rate.Limiter
-}
-
-func (p *paces) take(phoneID string, now time.Time) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.of == nil || len(p.of) >= maxPaced {
-		p.of = map[string]*rate.Limiter{}
-	}
-	if p.of[phoneID] == nil {
-		p.of[phoneID] = rate.NewLimiter(changesPerSecond, changesAtOnce)
-	}
-	return p.of[phoneID].AllowN(now, 1)
-}
-
 func (a *API) hold(phoneID string) error {
-	if a.paces.take(phoneID, a.Now()) {
+	return within(a.requests.Take(phoneID, a.Now()), requestEvery)
+}
+
+func (a *API) holdChange(phoneID string) error {
+	return within(a.changes.Take(phoneID, a.Now()), changeEvery)
+}
+
+func within(ok bool, every time.Duration) error {
+	if ok {
 		return nil
 	}
 	e := duoapi.NewError(duoapi.CodeTooManyRequests, "this authenticator")
-	e.RetryAfter = 1
+	e.RetryAfter = int(every.Seconds())
 	return e
 }
 
-// paced holds the authenticator of a request back that changes too much.
+// changing holds the authenticator of a request back that makes too many changes.
+func (a *API) changing(h gate.Handler) gate.Handler {
+	return func(ctx context.Context, r *gate.Request) (gate.Answer, error) {
+		if err := a.holdChange(r.Phone.ID); err != nil {
+			return gate.Answer{}, err
+		}
+		return h(ctx, r)
+	}
+}
+
+// paced holds the authenticator of a request back that asks too much.
 func (a *API) paced(h gate.Handler) gate.Handler {
 	return func(ctx context.Context, r *gate.Request) (gate.Answer, error) {
 		if err := a.hold(r.Phone.ID); err != nil {
@@ -169,6 +169,11 @@ func (a *API) announce(ctx context.Context, r *gate.Request) (gate.Answer, error
 	}
 	if len(b.Capabilities) > agentapi.MaxCapabilities {
 		return gate.Answer{}, gate.Invalid("capabilities", fmt.Sprintf("more than %d", agentapi.MaxCapabilities))
+	}
+	if b.Platform != "" && b.Platform != r.Phone.Platform { // else nothing changes that the log keeps
+		if err := a.holdChange(r.Phone.ID); err != nil {
+			return gate.Answer{}, err
+		}
 	}
 	err := a.Directory.Announce(ctx, unverified(r), store.Announcement{Program: b.Program, Capabilities: b.Capabilities}, b.Platform)
 	if err != nil {

@@ -16,9 +16,9 @@ import (
 
 func (a *API) registerWebPush(mux gate.Routes) {
 	const path = "POST /sallyport/v1/authenticator/push_subscription"
-	mux.Handle(path, a.Gate.Phone(false, a.subscribePush))
-	mux.Handle(path+"/remove", a.Gate.Phone(false, a.unsubscribePush))
-	mux.Handle(path+"/test", a.Gate.Phone(false, a.testPush))
+	mux.Handle(path, a.Gate.Phone(false, a.paced(a.subscribePush)))
+	mux.Handle(path+"/remove", a.Gate.Phone(false, a.paced(a.unsubscribePush)))
+	mux.Handle(path+"/test", a.Gate.Phone(false, a.paced(a.testPush)))
 }
 
 // webPushKey is the key with which an authenticator subscribes; empty: Web Push

@@ -5,8 +5,11 @@ package login
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
 	"github.com/sallyport-mfa/sallyport/verifier/audit"
@@ -49,7 +52,7 @@ func refusedFor(a Answer, err error) string {
 // into the administrator log.
 const refusalsPerHour = 20
 
-// maxRefusers bounds the memory of refusals; beyond it the counts start anew.
+// maxRefusers bounds the memory of refusals; beyond it, who was quiet longest is forgotten.
 const maxRefusers = 10_000
 
 // refusals count refused answers by authenticator, in windows of an hour. The zero
@@ -57,24 +60,39 @@ const maxRefusers = 10_000
 type refusals struct {
 	mu     sync.Mutex
 	window time.Time
-	counts map[string]int
+	counts *simplelru.LRU[string, int]
 }
 
-// take counts one and says whether it is within the limit.
-func (r *refusals) take(phoneID string, now time.Time) bool {
+// take counts one and says how many there were in this hour, with it.
+func (r *refusals) take(phoneID string, now time.Time) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if window := now.Truncate(time.Hour); r.counts == nil || !window.Equal(r.window) || len(r.counts) >= maxRefusers {
-		r.window, r.counts = window, map[string]int{}
+	if r.counts == nil {
+		counts, err := simplelru.NewLRU[string, int](maxRefusers, nil)
+		if err != nil {
+			panic(fmt.Sprintf("refusals: %v", err)) // the size is a constant
+		}
+		r.counts = counts
 	}
-	r.counts[phoneID]++
-	return r.counts[phoneID] <= refusalsPerHour
+	if window := now.Truncate(time.Hour); !window.Equal(r.window) {
+		r.window = window
+		r.counts.Purge()
+	}
+	n, _ := r.counts.Get(phoneID)
+	r.counts.Add(phoneID, n+1)
+	return n + 1
 }
 
 // noteRefusal writes into the administrator log whose answer was refused, and why.
 // The refusal stands whether that can be written or not.
 func (s *Service) noteRefusal(ctx context.Context, phoneID, txID, reason string) {
-	if !s.refused.take(phoneID, s.Now()) {
+	now := s.Now()
+	switch n := s.refused.take(phoneID, now); {
+	case n == refusalsPerHour+1:
+		s.Log.Warn("an authenticator goes on with answers that are refused; more of them are not noted until the hour is over",
+			"phone", phoneID, "noted", refusalsPerHour, "until", now.Truncate(time.Hour).Add(time.Hour), "reason", reason)
+		return
+	case n > refusalsPerHour:
 		return
 	}
 	s.Log.Warn("refused an answer to a login request", "phone", phoneID, "txid", audit.Printable(txID), "reason", reason)

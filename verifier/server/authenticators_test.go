@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -424,6 +425,45 @@ func TestPacedAuthenticator(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.must(p.answer(s, login.Approve, p.code))
+}
+
+// TestAuditedChangesArePaced: what the administrator log keeps is changed at a rate
+// that it bears, and another platform is such a change; the same one is not.
+func TestAuditedChangesArePaced(t *testing.T) {
+	s := newSite(t)
+	p := s.push()
+	agent := p.agent(s)
+	refused := func(what string, err error) {
+		t.Helper()
+		var e *duoapi.Error
+		if !errors.As(err, &e) || e.Code != duoapi.CodeTooManyRequests || e.RetryAfter != 120 {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	announce := func(platform string) error {
+		s.clock.Add(time.Second) // not too fast
+		_, err := agent.Announce(t.Context(), agentapi.Announcement{Platform: platform})
+		return err
+	}
+	rename := func(name string) error {
+		s.clock.Add(time.Second)
+		_, err := agent.RenameDevice(t.Context(), p.phone, name)
+		return err
+	}
+	for i := range 15 {
+		s.must(announce("platform " + strconv.Itoa(i)))
+		s.must(rename("name " + strconv.Itoa(i)))
+	}
+	refused("another platform", announce("other"))
+	refused("another name", rename("other"))
+	_, err := agent.Move(t.Context(), agentapi.Verification{})
+	refused("a move", err)
+	for range 15 {
+		s.must(announce("platform 14"))
+	}
+	s.clock.Add(3 * time.Minute)
+	s.must(announce("other"))
+	refused("another name", rename("other"))
 }
 
 // TestOldAuthenticator speaks only the messages that there were before capabilities

@@ -119,6 +119,21 @@ func (s *site) subscribes(sub map[string]string) error {
 	return s.proved(key, phone, "POST", pushPath, toJSON(s.t, sub), nil, nil)
 }
 
+// One that subscribes again and again waits, as with every other call.
+func TestPushSubscriptionsArePaced(t *testing.T) {
+	s := newSiteWith(t, withWebPush)
+	for _, path := range []string{pushPath, pushPath + "/remove", pushPath + "/test"} {
+		key, phone := s.authenticator(s.user("of " + path))
+		var last int
+		for n := 0; n < 200 && last != duoapi.CodeTooManyRequests; n++ {
+			last = code(s.proved(key, phone, "POST", path, "{}", nil, nil))
+		}
+		if last != duoapi.CodeTooManyRequests {
+			t.Errorf("%s: the last of many is answered with %d", path, last)
+		}
+	}
+}
+
 // A subscription is kept sealed, for the phone whose key asked, until the phone
 // ends it.
 func TestPushSubscription(t *testing.T) {
