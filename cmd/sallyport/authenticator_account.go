@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"regexp"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -140,7 +141,20 @@ func (d *device) accountIDs(_ *cobra.Command, args []string, _ string) ([]string
 	}
 	var out []string
 	for _, a := range accounts {
-		out = append(out, cobra.CompletionWithDesc(a.AuthenticatorID, cli.Escape(a.Username+" at "+a.URL)))
+		out = appendCompletion(out, a.AuthenticatorID, a.Username+" at "+a.URL)
 	}
 	return out, files
+}
+
+// completable is what an id or label of a verifier must be for a shell to be offered it:
+// shells put completions into the command line, and show them, as they are.
+var completable = regexp.MustCompile(`^[A-Za-z0-9._][A-Za-z0-9._-]*$`)
+
+// appendCompletion adds a completion and its description, unless it could be anything
+// but a plain word.
+func appendCompletion(to []string, value, description string) []string {
+	if !completable.MatchString(value) {
+		return to
+	}
+	return append(to, cobra.CompletionWithDesc(value, cli.Escape(description)))
 }

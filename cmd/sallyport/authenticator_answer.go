@@ -124,7 +124,7 @@ func (d *device) completeRequests(c *cobra.Command) {
 		_, requests, _ := d.allPending(ctx)
 		var out []string
 		for _, r := range requests {
-			out = append(out, cobra.CompletionWithDesc(r.TxID, cli.Escape(r.Context.Username+", "+r.Context.Application)))
+			out = appendCompletion(out, r.TxID, r.Context.Username+", "+r.Context.Application)
 		}
 		return out
 	})

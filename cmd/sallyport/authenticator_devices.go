@@ -139,7 +139,7 @@ func (d *device) deviceIDs(which *string) cobra.CompletionFunc {
 		}
 		var out []string
 		for _, o := range all {
-			out = append(out, cobra.CompletionWithDesc(o.AuthenticatorID, cli.Escape(o.Name)))
+			out = appendCompletion(out, o.AuthenticatorID, o.Name)
 		}
 		return out, cobra.ShellCompDirectiveNoFileComp
 	}

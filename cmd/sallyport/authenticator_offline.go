@@ -227,7 +227,7 @@ func (d *device) hostLabels(_ *cobra.Command, args []string, _ string) ([]string
 			continue
 		}
 		for _, h := range hosts.Hosts {
-			out = append(out, cobra.CompletionWithDesc(h.Label, cli.Escape(h.Name+" for "+h.Username)))
+			out = appendCompletion(out, h.Label, h.Name+" for "+h.Username)
 		}
 	}
 	return out, files

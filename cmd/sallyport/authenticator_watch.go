@@ -8,12 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
+	sys "golang.org/x/sys/unix"
 
 	"github.com/sallyport-mfa/sallyport/internal/agentapi"
 	"github.com/sallyport-mfa/sallyport/internal/authenticator"
@@ -71,7 +73,7 @@ func (d *device) watchAll(ctx context.Context, accounts []authenticator.Account,
 			ends <- f.run(ctx)
 		})
 	}
-	lines := d.lines(ctx)
+	typed := d.replies()
 	for watched := len(accounts); ; {
 		select {
 		case <-ctx.Done():
@@ -86,7 +88,7 @@ func (d *device) watchAll(ctx context.Context, accounts []authenticator.Account,
 				if bell && d.Rich {
 					fmt.Fprint(d.Out, "\a")
 				}
-				if err := d.handle(ctx, r, lines); err != nil {
+				if err := d.handle(ctx, r, typed); err != nil {
 					return err
 				}
 			}
@@ -94,55 +96,94 @@ func (d *device) watchAll(ctx context.Context, accounts []authenticator.Account,
 	}
 }
 
-// lines reads what the person types. The reader outlives ctx by design: a read
-// from a terminal cannot be interrupted, and the process ends soon after.
-func (d *device) lines(ctx context.Context) <-chan string {
+// replies hands on what a person types while a question is open: one line to each.
+// Whatever is typed otherwise is dropped, as it is no answer to what was not shown.
+type replies struct {
+	discard func() // what the terminal holds unread
+	closed  chan struct{}
+
+	mu   sync.Mutex
+	open chan string // of the open question
+}
+
+// replies reads what the person types; nil, if nobody is asked. The reader is left
+// behind by design: a read from a terminal cannot be interrupted, and the process
+// ends soon after.
+func (d *device) replies() *replies {
 	if !d.Interactive || d.json {
 		return nil
 	}
-	out := make(chan string)
-	go func() {
-		defer close(out)
-		in := bufio.NewReader(d.In)
-		for {
-			line, err := in.ReadString('\n')
-			if err != nil && !(errors.Is(err, io.EOF) && line != "") {
-				return
-			}
-			select {
-			case out <- strings.TrimSpace(line):
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return out
+	a := &replies{discard: func() { discardTyped(d.In) }, closed: make(chan struct{})}
+	go a.read(d.In)
+	return a
 }
 
-func (d *device) handle(ctx context.Context, r request, lines <-chan string) error {
+func (a *replies) read(from io.Reader) {
+	defer close(a.closed)
+	in := bufio.NewReader(from)
+	for {
+		line, err := in.ReadString('\n')
+		if err != nil && !(errors.Is(err, io.EOF) && line != "") {
+			return
+		}
+		a.mu.Lock()
+		if a.open != nil {
+			a.open <- strings.TrimSpace(line) // it has room for one
+			a.open = nil
+		}
+		a.mu.Unlock()
+	}
+}
+
+// ask opens a question, in the place of one that was open, and is called before it
+// is shown. What was typed until then is forgotten, also half a line.
+func (a *replies) ask() <-chan string {
+	a.discard()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.open = make(chan string, 1)
+	return a.open
+}
+
+// done closes the question that is open.
+func (a *replies) done() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.open = nil
+}
+
+// discardTyped empties the queue of a terminal (tcflush(3), TCIFLUSH). Of anything
+// else there is nothing to discard.
+func discardTyped(in io.Reader) {
+	if f, ok := in.(*os.File); ok {
+		_ = sys.IoctlSetInt(int(f.Fd()), sys.TCFLSH, sys.TCIFLUSH)
+	}
+}
+
+func (d *device) handle(ctx context.Context, r request, typed *replies) error {
 	if d.json {
 		return d.JSONLine(r)
 	}
 	d.describe(r)
-	if lines == nil {
+	if typed == nil {
 		d.Printf("\n")
 		return nil
 	}
-	return d.decide(ctx, r, lines)
+	return d.decide(ctx, r, typed)
 }
 
 // decide asks until the request is answered, left open or too old. A refusal
 // is shown and ends only this request.
-func (d *device) decide(ctx context.Context, r request, lines <-chan string) error {
+func (d *device) decide(ctx context.Context, r request, typed *replies) error {
 	question := "Digits that the login shows to approve, d to deny, Enter to leave it: "
 	if !r.Verified {
 		question = "a to approve, d to deny, Enter to leave it: "
 	}
-	// What was typed before the question was shown is no answer to it.
-	drain(lines)
+	defer typed.done()
 	expired := time.NewTimer(time.Unix(r.Expires, 0).Sub(d.Now()))
 	defer expired.Stop()
 	for denying := false; ; {
+		lines := typed.ask()
 		if denying {
 			d.Printf("%s", whose)
 		} else {
@@ -158,10 +199,9 @@ func (d *device) decide(ctx context.Context, r request, lines <-chan string) err
 		case <-r.gone:
 			d.Printf("\nthe request is over: answered elsewhere, expired, or the login was given up\n\n")
 			return nil
-		case l, ok := <-lines:
-			if !ok {
-				return errors.New("the terminal is closed")
-			}
+		case <-typed.closed:
+			return errors.New("the terminal is closed")
+		case l := <-lines:
 			line = strings.ToLower(strings.ReplaceAll(l, " ", ""))
 		}
 		decision, digits := interpret(line, r.Verified, denying)
@@ -191,19 +231,6 @@ func (d *device) decide(ctx context.Context, r request, lines <-chan string) err
 func stillOpen(ctx context.Context, r request) bool {
 	open, err := r.client.Transactions(ctx, 0, nil)
 	return err == nil && slices.ContainsFunc(open, func(tx agentapi.Transaction) bool { return tx.TxID == r.TxID })
-}
-
-func drain(lines <-chan string) {
-	for {
-		select {
-		case _, ok := <-lines:
-			if !ok {
-				return
-			}
-		default:
-			return
-		}
-	}
 }
 
 // interpret reads an answer at the prompt, or to the question whose login it is; no

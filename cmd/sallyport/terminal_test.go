@@ -307,6 +307,42 @@ Login request TXIDTXIDTXIDTXIDTXIDTXIDTX
 	term.interrupt()
 }
 
+// What was typed before a request was shown is no answer to it: neither lines nor half a
+// line.
+func TestWatchForgetsWhatWasTyped(t *testing.T) {
+	t.Parallel()
+	p := newPerson(t)
+	term := onTerminal(t, p.command(t, p.home, "authenticator", "watch"))
+	term.expect("waiting for login requests to alice at " + p.URL)
+	ahead := func() {
+		for _, line := range []string{"f", "a", "a", "f"} {
+			term.typeLine(line)
+			term.expect(line + "\n") // its echo
+		}
+	}
+	ahead()
+	txid, _ := p.push(t, false)
+	term.expect(askPlain)
+	term.typeLine("d")
+	term.expect(whose)
+	term.typeLine("y")
+	term.expect("\ndenied\n")
+	p.wantOutcome(t, txid, "deny", "deny")
+
+	// Half of "a" is there when the question comes; the other half leaves it open.
+	ahead()
+	if _, err := term.file.WriteString("a"); err != nil {
+		t.Fatal(err)
+	}
+	txid, _ = p.push(t, false)
+	term.expect(askPlain)
+	term.typeLine("")
+	term.expect("left open")
+	p.run(t, p.home, "authenticator", "deny", "--mistake", "--txid", txid)
+	p.wantOutcome(t, txid, "deny", "deny")
+	term.interrupt()
+}
+
 // approve asks for the digits on a terminal.
 func TestApproveOnTerminal(t *testing.T) {
 	t.Parallel()
