@@ -22,6 +22,16 @@ func newVault32(t *testing.T) *Vault {
 	return v
 }
 
+// vaultOf is the vault of a store without a passphrase.
+func vaultOf(t *testing.T, s Store) *Vault {
+	t.Helper()
+	v, err := s.Vault(unasked(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
 func newAccount(t *testing.T, id string, created int64) (Account, Secrets) {
 	t.Helper()
 	key, err := keyproof.GenerateKey()
@@ -51,7 +61,7 @@ func TestStore(t *testing.T) {
 	if err := s.Prepare(); err != nil {
 		t.Fatal(err)
 	}
-	v := newVault32(t)
+	v := vaultOf(t, s)
 	second, _ := add(t, s, v, "DPA", 2)
 	first, secrets := add(t, s, v, "DPB", 1)
 	accounts, err := s.List()
@@ -67,7 +77,7 @@ func TestStore(t *testing.T) {
 		t.Error("an account was replaced")
 	}
 	entries, err := os.ReadDir(s.Dir)
-	if err != nil || len(entries) != 2 {
+	if err != nil || len(entries) != 3 { // two accounts, and the key
 		t.Errorf("leftovers: %v, %v", entries, err)
 	}
 	for _, path := range []string{s.Dir, filepath.Join(s.Dir, "DPA.json")} {
@@ -79,7 +89,7 @@ func TestStore(t *testing.T) {
 
 func TestRemove(t *testing.T) {
 	s := Store{Dir: t.TempDir()}
-	add(t, s, newVault32(t), "DPA", 1)
+	add(t, s, vaultOf(t, s), "DPA", 1)
 	for _, id := range []string{"", "../" + filepath.Base(s.Dir) + "/DPA", "DPB"} {
 		if err := s.Remove(id); err == nil {
 			t.Errorf("removed %q", id)
@@ -98,7 +108,7 @@ func TestAddRefusesPaths(t *testing.T) {
 	s := Store{Dir: t.TempDir()}
 	for _, id := range []string{"", "../x", "a/b", ".x", "a\x00", "a\n", strings.Repeat("A", 65)} {
 		a, secrets := newAccount(t, id, 1)
-		if _, err := s.Add(a, secrets, newVault32(t)); err == nil {
+		if _, err := s.Add(a, secrets, vaultOf(t, s)); err == nil {
 			t.Errorf("id %q was accepted", id)
 		}
 	}

@@ -144,11 +144,16 @@ func (s Store) Add(a Account, secrets Secrets, v *Vault) (Account, error) {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return a, fmt.Errorf("write account: %w", err)
 	}
-	// Link, unlike rename, refuses to replace.
-	if err := os.Link(f.Name(), s.path(a.AuthenticatorID)); err != nil {
-		return a, fmt.Errorf("write account: %w", err)
-	}
-	return a, durable.SyncDir(s.Dir)
+	return a, s.locked(func() error {
+		if err := s.current(v); err != nil {
+			return err
+		}
+		// Link, unlike rename, refuses to replace.
+		if err := os.Link(f.Name(), s.path(a.AuthenticatorID)); err != nil {
+			return fmt.Errorf("write account: %w", err)
+		}
+		return durable.SyncDir(s.Dir)
+	})
 }
 
 // Rename gives an account another name, if it is there.
@@ -177,13 +182,15 @@ func (s Store) Remove(id string) error {
 	if !validID.MatchString(id) {
 		return fmt.Errorf("remove account: %q is no id of an account", id)
 	}
-	if err := os.Remove(s.path(id)); err != nil {
-		return fmt.Errorf("remove account: %w", err)
-	}
-	if err := os.Remove(s.hostsPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove account: %w", err)
-	}
-	return durable.SyncDir(s.Dir)
+	return s.locked(func() error {
+		if err := os.Remove(s.path(id)); err != nil {
+			return fmt.Errorf("remove account: %w", err)
+		}
+		if err := os.Remove(s.hostsPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove account: %w", err)
+		}
+		return durable.SyncDir(s.Dir)
+	})
 }
 
 func (s Store) path(id string) string { return filepath.Join(s.Dir, id+".json") }

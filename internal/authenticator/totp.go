@@ -185,6 +185,9 @@ func (s Store) AddToken(v *Vault, t Token, secret string) (Token, error) {
 	}
 	t.Sealed = v.seal(sealTOTP, t.Name, []byte(secret))
 	err = s.locked(func() error {
+		if err := s.current(v); err != nil {
+			return err
+		}
 		tokens, err := s.Tokens()
 		if err != nil {
 			return err

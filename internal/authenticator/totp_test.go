@@ -14,7 +14,7 @@ import (
 // The vectors of RFC 6238, appendix B.
 func TestCodesOfRFC6238(t *testing.T) {
 	s := Store{Dir: t.TempDir()}
-	v := newVault32(t)
+	v := vaultOf(t, s)
 	const seed = "1234567890"
 	long := strings.Repeat(seed, 7)
 	secrets := map[string]string{"SHA1": long[:20], "SHA256": long[:32], "SHA512": long[:64]}
@@ -82,7 +82,7 @@ func TestParseToken(t *testing.T) {
 // What is shown of a token makes the same token.
 func TestTokenURI(t *testing.T) {
 	s := Store{Dir: t.TempDir()}
-	v := newVault32(t)
+	v := vaultOf(t, s)
 	for _, uri := range []string{
 		"otpauth://totp/ACME%20Co:alice+x@example.org?algorithm=SHA256&digits=8&issuer=ACME%20Co&period=60&secret=GEZDGNBV",
 		"otpauth://totp/alice?algorithm=SHA1&digits=6&period=30&secret=GEZDGNBV",
@@ -103,7 +103,7 @@ func TestTokenURI(t *testing.T) {
 
 func TestTokens(t *testing.T) {
 	s := Store{Dir: t.TempDir()}
-	v := newVault32(t)
+	v := vaultOf(t, s)
 	if tokens, err := s.Tokens(); err != nil || len(tokens) != 0 {
 		t.Fatalf("%v, %v", tokens, err)
 	}

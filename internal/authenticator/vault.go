@@ -34,6 +34,8 @@ const sealKeySize = 32
 var (
 	ErrPassphrase = errors.New("the passphrase is wrong")
 	ErrNotSealed  = errors.New("it was altered, or sealed by another key")
+	// ErrVaultChanged: the passphrase was changed since the vault was opened.
+	ErrVaultChanged = errors.New("the passphrase was changed meanwhile: run it again")
 )
 
 // Vault seals and opens the secrets of a store: private keys, offline roots and
@@ -42,16 +44,32 @@ var (
 //
 // The key of the vault is a file beside them: in base64 as it is, where it protects
 // nothing from whoever can read the folder, or encrypted by a passphrase (the
-// scrypt recipient of age-encryption.org/v1, armored).
+// scrypt recipient of age-encryption.org/v1, armored). While the key is being changed
+// the file holds two, one after the other: the new one, which seals, and the one
+// before, which opens what has not been sealed anew yet.
 type Vault struct {
-	key  []byte
-	aead cipher.AEAD
+	key    []byte // all of the file
+	aead   cipher.AEAD
+	before cipher.AEAD // nil, if there is one key
+	file   []byte      // the text of the file that it was read from
 }
 
 func newVault(key []byte) (*Vault, error) {
-	if len(key) != sealKeySize {
+	if len(key) != sealKeySize && len(key) != 2*sealKeySize {
 		return nil, fmt.Errorf("the key that seals secrets has %d bytes, not %d", len(key), sealKeySize)
 	}
+	aead, err := newAEAD(key[:sealKeySize])
+	if err != nil {
+		return nil, err
+	}
+	v := &Vault{key: key, aead: aead}
+	if len(key) > sealKeySize {
+		v.before, err = newAEAD(key[sealKeySize:])
+	}
+	return v, err
+}
+
+func newAEAD(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, fmt.Errorf("use the key that seals secrets: %w", err)
@@ -60,7 +78,7 @@ func newVault(key []byte) (*Vault, error) {
 	if err != nil {
 		return nil, fmt.Errorf("use the key that seals secrets: %w", err)
 	}
-	return &Vault{key: key, aead: aead}, nil
+	return aead, nil
 }
 
 // What a sealed text is for.
@@ -85,6 +103,9 @@ func (v *Vault) open(kind, id, sealed string) ([]byte, error) {
 		return nil, fmt.Errorf("open %s of %s: %w", kind, id, err)
 	}
 	secret, err := v.aead.Open(nil, nil, raw, sealedFor(kind, id))
+	if err != nil && v.before != nil {
+		secret, err = v.before.Open(nil, nil, raw, sealedFor(kind, id))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s of %s: %w", kind, id, ErrNotSealed)
 	}
@@ -117,7 +138,7 @@ func (s Store) readVault() ([]byte, error) {
 
 // Vault opens the vault of the store. ask is called only where a passphrase is
 // needed; a wrong one is ErrPassphrase. A store that has no vault gets one, without
-// a passphrase.
+// a passphrase. A change of the key that was broken off is finished.
 func (s Store) Vault(ask func() (string, error)) (*Vault, error) {
 	text, err := s.readVault()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -126,22 +147,53 @@ func (s Store) Vault(ask func() (string, error)) (*Vault, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !strings.HasPrefix(string(text), ageHead) {
-		key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
-		if err != nil {
-			return nil, fmt.Errorf("read the key that seals secrets, %s: %w", s.vaultPath(), err)
+	var key []byte
+	var passphrase string
+	if strings.HasPrefix(string(text), ageHead) {
+		if passphrase, err = ask(); err == nil {
+			key, err = unlock(text, passphrase)
 		}
-		return newVault(key)
+	} else if key, err = base64.StdEncoding.DecodeString(strings.TrimSpace(string(text))); err != nil {
+		err = fmt.Errorf("read the key that seals secrets, %s: %w", s.vaultPath(), err)
 	}
-	passphrase, err := ask()
 	if err != nil {
 		return nil, err
 	}
-	key, err := unlock(text, passphrase)
+	v, err := newVault(key)
 	if err != nil {
 		return nil, err
 	}
-	return newVault(key)
+	v.file = text
+	if v.before == nil {
+		return v, nil
+	}
+	last, err := encodeVault(key[:sealKeySize], passphrase, 0)
+	if err != nil {
+		return nil, err
+	}
+	if s.locked(func() error { return s.finishChange(v, last) }) != nil {
+		return v, nil // it opens everything, also where nothing can be written
+	}
+	return lastVault(key, last)
+}
+
+// lastVault is the vault of a change that is finished.
+func lastVault(key, text []byte) (*Vault, error) {
+	v, err := newVault(key[:sealKeySize])
+	if err == nil {
+		v.file = text
+	}
+	return v, err
+}
+
+// current says whether the vault is still that of the store; what it sealed otherwise
+// could not be opened again. It is for who has locked the store.
+func (s Store) current(v *Vault) error {
+	text, err := s.readVault()
+	if err == nil && !bytes.Equal(text, v.file) {
+		err = ErrVaultChanged
+	}
+	return err
 }
 
 // makeVault makes the key, unless another process was faster, and returns the
@@ -164,7 +216,9 @@ func (s Store) makeVault() (text []byte, err error) {
 		if _, err := rand.Read(key); err != nil {
 			return fmt.Errorf("make the key that seals secrets: %w", err)
 		}
-		text = append([]byte(base64.StdEncoding.EncodeToString(key)), '\n')
+		if text, err = encodeVault(key, "", 0); err != nil {
+			return err
+		}
 		return durable.Replace(s.vaultPath(), text, 0o600)
 	})
 	return text, err
@@ -188,47 +242,121 @@ func (s Store) sealed() (string, error) {
 	return s.tokensPath(), nil
 }
 
-// SetPassphrase encrypts the key of the vault by a passphrase, or, if that is empty,
-// puts it down without one. Accounts of an earlier release are sealed on the way.
-// Copies of the folder that were made before stay as open as they were.
+// SetPassphrase draws a new key, seals all secrets by it, and puts it down encrypted
+// by a passphrase or, if that is empty, without one. v is of no use afterwards. Accounts
+// of an earlier release are sealed on the way. Copies of the folder that were made
+// before stay as open as they were, and open nothing of what is written from now on.
+//
+// A crash at any point leaves what the passphrase before opens, or what the new one
+// opens; [Store.Vault] then goes on where it stopped. A process that reads meanwhile
+// may find secrets that its vault does not open; opening the vault again helps.
 func (s Store) SetPassphrase(v *Vault, passphrase string) error {
 	return s.setPassphrase(v, passphrase, 0)
 }
 
 // setPassphrase is SetPassphrase with the work factor of scrypt; 0: that of age.
 func (s Store) setPassphrase(v *Vault, passphrase string, work int) error {
-	text := append([]byte(base64.StdEncoding.EncodeToString(v.key)), '\n')
-	if passphrase != "" {
-		if n := utf8.RuneCountInString(passphrase); n < MinPassphrase {
-			return fmt.Errorf("a passphrase of %d characters is too short: take at least %d, better five words or more", n, MinPassphrase)
-		}
-		var err error
-		if text, err = lock(v.key, passphrase, work); err != nil {
-			return err
-		}
+	if n := utf8.RuneCountInString(passphrase); n > 0 && n < MinPassphrase {
+		return fmt.Errorf("a passphrase of %d characters is too short: take at least %d, better five words or more", n, MinPassphrase)
 	}
 	return s.locked(func() error {
-		accounts, err := s.List()
+		if err := s.current(v); err != nil {
+			return err
+		}
+		if v.before != nil { // two keys are all that a file holds
+			return errors.New("the last change of the passphrase could not be finished: see that the folder can be written, and run it again")
+		}
+		next, last, err := s.beginChange(v, passphrase, work)
 		if err != nil {
 			return err
 		}
-		for _, a := range accounts {
-			if a.SealedKey != "" {
-				continue
-			}
-			secrets, err := a.Secrets(v)
-			if err != nil {
-				return err
-			}
-			if a, err = a.seal(v, secrets); err != nil {
-				return err
-			}
-			if err := s.replace(a); err != nil {
-				return err
-			}
-		}
-		return durable.Replace(s.vaultPath(), text, 0o600)
+		return s.finishChange(next, last)
 	})
+}
+
+// beginChange puts down a new key beside that of v. It returns the vault of both, and
+// the text of the file that ends the change.
+func (s Store) beginChange(v *Vault, passphrase string, work int) (next *Vault, last []byte, err error) {
+	key := make([]byte, sealKeySize, 2*sealKeySize)
+	if _, err := rand.Read(key); err != nil {
+		return nil, nil, fmt.Errorf("make the key that seals secrets: %w", err)
+	}
+	if last, err = encodeVault(key, passphrase, work); err != nil {
+		return nil, nil, err
+	}
+	key = append(key, v.key...)
+	if next, err = newVault(key); err != nil {
+		return nil, nil, err
+	}
+	if next.file, err = encodeVault(key, passphrase, work); err != nil {
+		return nil, nil, err
+	}
+	// What cannot be opened must be found before anything is written.
+	if _, _, err := s.resealed(next); err != nil {
+		return nil, nil, err
+	}
+	return next, last, durable.Replace(s.vaultPath(), next.file, 0o600)
+}
+
+// finishChange seals all by the new key of a vault that has two, and then forgets the
+// other: last is the text of the file without it.
+func (s Store) finishChange(v *Vault, last []byte) error {
+	if err := s.current(v); err != nil {
+		return err
+	}
+	accounts, tokens, err := s.resealed(v)
+	if err != nil {
+		return err
+	}
+	for _, a := range accounts {
+		if err := s.replace(a); err != nil {
+			return err
+		}
+	}
+	if len(tokens) > 0 {
+		if err := s.writeTokens(tokens); err != nil {
+			return err
+		}
+	}
+	return durable.Replace(s.vaultPath(), last, 0o600)
+}
+
+// resealed are all accounts and tokens, sealed anew.
+func (s Store) resealed(v *Vault) ([]Account, []Token, error) {
+	accounts, err := s.List()
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, a := range accounts {
+		secrets, err := a.Secrets(v)
+		if err != nil {
+			return nil, nil, err
+		}
+		if accounts[i], err = a.seal(v, secrets); err != nil {
+			return nil, nil, err
+		}
+	}
+	tokens, err := s.Tokens()
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, t := range tokens {
+		secret, err := v.open(sealTOTP, t.Name, t.Sealed)
+		if err != nil {
+			return nil, nil, err
+		}
+		tokens[i].Sealed = v.seal(sealTOTP, t.Name, secret)
+	}
+	return accounts, tokens, nil
+}
+
+// encodeVault is the text of the file of a key: encrypted by a passphrase, unless that
+// is empty.
+func encodeVault(key []byte, passphrase string, work int) ([]byte, error) {
+	if passphrase == "" {
+		return append([]byte(base64.StdEncoding.EncodeToString(key)), '\n'), nil
+	}
+	return lock(key, passphrase, work)
 }
 
 // lock encrypts key by a passphrase.
@@ -267,7 +395,7 @@ func unlock(text []byte, passphrase string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the key that seals secrets: %w", err)
 	}
-	key, err := io.ReadAll(io.LimitReader(r, sealKeySize+1))
+	key, err := io.ReadAll(io.LimitReader(r, 2*sealKeySize+1))
 	if err != nil {
 		return nil, fmt.Errorf("read the key that seals secrets: %w", err)
 	}
