@@ -137,7 +137,7 @@ func TestBreakGlassOverridesNoAnswer(t *testing.T) {
 
 // A factor that was begun is not replaced by a code within the same login.
 func TestNoBreakGlassAfterAFactor(t *testing.T) {
-	h := newHost(t, "[timeouts]\nrequest_timeout = \"300ms\"\nconnect_timeout = \"300ms\"\n")
+	h := newHost(t, "[timeouts]\nrequest_timeout = \"3s\"\nconnect_timeout = \"3s\"\n")
 	h.breakGlass(1)
 	outcome, p := h.ssh(func() any { h.verifier.Close(); return "123456" })
 	if outcome != frames.OutcomeUnavailable {

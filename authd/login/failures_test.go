@@ -36,7 +36,7 @@ type failure struct {
 
 func failures() []failure {
 	const open = "[services.default]\nfail_mode = \"open\"\n"
-	const quick = "[timeouts]\nrequest_timeout = \"300ms\"\nconnect_timeout = \"300ms\"\n"
+	const quick = "[timeouts]\nrequest_timeout = \"3s\"\nconnect_timeout = \"3s\"\n"
 	user := login.Peer{Socket: login.UserSocket, UID: 1000, Process: process(100)}
 	as := func(name string) *frames.Request {
 		r := sshRequest(frames.HookAuthenticate, name)

@@ -79,11 +79,11 @@ func TestGrantsAge(t *testing.T) {
 	h := newHost(t, "[timeouts]\ngrant_ttl = \"1m\"\n")
 	h.verifier.Codes = []string{"123456"}
 	start := time.Now()
-	h.now = func() time.Time { return start }
+	h.setNow(func() time.Time { return start })
 	h.run(rootPeer(101), sshRequest(frames.HookAuthenticate, "alice"), "123456")
-	h.now = func() time.Time { return start.Add(59 * time.Second) }
+	h.setNow(func() time.Time { return start.Add(59 * time.Second) })
 	h.want("in time", rootPeer(101), sshRequest(frames.HookAcctMgmt, "alice"), frames.OutcomeAllow, 1)
-	h.now = func() time.Time { return start.Add(61 * time.Second) }
+	h.setNow(func() time.Time { return start.Add(61 * time.Second) })
 	h.want("too late", rootPeer(101), sshRequest(frames.HookAcctMgmt, "alice"), frames.OutcomeDeny, 2)
 }
 

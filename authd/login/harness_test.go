@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -103,11 +104,14 @@ type host struct {
 	verifier *verifiertest.Server
 	engine   *login.Engine
 	log      *lockedBuffer
-	now      func() time.Time
+	clock    atomic.Pointer[func() time.Time]
 	loginUID *uint32 // of every process; nil: none is set
 	state    *login.State
 	client   *upstream.Client
 }
+
+// setNow sets the clock, which what goes on beside a login reads too.
+func (h *host) setNow(now func() time.Time) { h.clock.Store(&now) }
 
 type lockedBuffer struct {
 	sync.Mutex
@@ -122,7 +126,8 @@ func (b *lockedBuffer) Write(p []byte) (int, error) {
 
 func newHost(t *testing.T, settings string) *host {
 	t.Helper()
-	h := &host{T: t, verifier: verifiertest.NewInMemory(t), log: &lockedBuffer{}, now: time.Now}
+	h := &host{T: t, verifier: verifiertest.NewInMemory(t), log: &lockedBuffer{}}
+	h.setNow(time.Now)
 	text := fmt.Sprintf("state_dir = %q\ncontact = \"the help desk\"\nhostname = \"web1.example\"\n[verifier]\nurls = [%q]\nintegration_key = %q\nsecret_key_file = \"unused\"\nca_file = %q\n%s",
 		t.TempDir(), h.verifier.URL, verifiertest.IntegrationKey, h.verifier.CAFile, settings)
 	cfg, err := config.Parse("authd.toml", text)
@@ -130,7 +135,7 @@ func newHost(t *testing.T, settings string) *host {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	now := func() time.Time { return h.now() }
+	now := func() time.Time { return (*h.clock.Load())() }
 	gate := failmode.New(failmode.Options{Dir: cfg.StateDir, Clock: clock.Clock{Now: now, Boot: clock.System().Boot}, Log: log})
 	t.Cleanup(gate.Close)
 	gate.Contact(true) // the verifier was there until a moment ago

@@ -75,7 +75,7 @@ func TestNextLoginMeetsTheFailMode(t *testing.T) {
 		for _, answer := range []string{"123456", "push"} {
 			t.Run(mode+" "+answer, func(t *testing.T) {
 				t.Parallel()
-				h := newHost(t, "[timeouts]\nrequest_timeout = \"300ms\"\nconnect_timeout = \"300ms\"\n[services.default]\nfail_mode = \""+mode+"\"\n")
+				h := newHost(t, "[timeouts]\nrequest_timeout = \"3s\"\nconnect_timeout = \"3s\"\n[services.default]\nfail_mode = \""+mode+"\"\n")
 				vanish := func() any { h.verifier.Close(); return answer }
 				if answer == "push" {
 					go func() { h.verifier.Started(h.T); h.verifier.Close() }()
@@ -255,7 +255,7 @@ func TestEventNamesTheCause(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				h := newHost(t, "[timeouts]\nrequest_timeout = \"300ms\"\nconnect_timeout = \"300ms\"\n")
+				h := newHost(t, "[timeouts]\nrequest_timeout = \"3s\"\nconnect_timeout = \"3s\"\n")
 				h.verifier.Spoil(tc.fault)
 				h.ssh()
 				h.wantEvent(map[string]any{"reason": "verifier_down", "setting": "fail_mode", "cause": tc.cause, "cause_setting": tc.setting})

@@ -320,7 +320,7 @@ func TestSilentLoginsAreNotAsked(t *testing.T) {
 
 // The verifier's failures: the login goes on, and sudo asks.
 func TestVerifierFailsToRemember(t *testing.T) {
-	const quick = "[timeouts]\nrequest_timeout = \"300ms\"\nconnect_timeout = \"300ms\"\n"
+	const quick = "[timeouts]\nrequest_timeout = \"5s\"\nconnect_timeout = \"5s\"\n"
 	faults := map[string]func(http.ResponseWriter, *http.Request) bool{
 		"500": verifiertest.Refuse(duoapi.CodeServerError), "403": verifiertest.Refuse(duoapi.CodeSessionRefused),
 		"401": verifiertest.Refuse(duoapi.CodeInvalidProof), "404": verifiertest.Refuse(duoapi.CodeNotFound),
@@ -347,8 +347,14 @@ func TestVerifierFailsToRemember(t *testing.T) {
 			}
 			t.Run(name+" "+path, func(t *testing.T) {
 				t.Parallel()
-				s := remembering(t, quick, &duoapi.RememberedDevices{MaxSeconds: 60})
+				settings := ""
+				if name == "hangs" {
+					settings = quick
+				}
+				s := remembering(t, settings, &duoapi.RememberedDevices{MaxSeconds: 60})
+				s.mu.Lock()
 				s.fault = func(at string, w http.ResponseWriter, r *http.Request) bool { return at == path && fault(w, r) }
+				s.mu.Unlock()
 				s.logsIn("111111")
 				if !s.sudoAsks() {
 					t.Error("sudo did not ask")

@@ -49,7 +49,7 @@ func TestVerifiedPushUsesAFreshCode(t *testing.T) {
 	h.verifier.Codes = []string{"123456"}
 	// The person looks at the menu for long, so the code of the first preauth is old.
 	late := func() any {
-		h.now = func() time.Time { return time.Now().Add(10 * time.Second) }
+		h.setNow(func() time.Time { return time.Now().Add(10 * time.Second) })
 		return "push"
 	}
 	h.ssh(late, "123456")

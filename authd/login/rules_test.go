@@ -284,11 +284,11 @@ func bound(addresses string) func(*ssh.Certificate) {
 func TestRulesByTheClock(t *testing.T) {
 	h := newHost(t, "[[rules]]\nname = \"night\"\naction = \"deny\"\nhours = \"22:00-06:00\"\ntimezone = \"Europe/Berlin\"\n")
 	h.verifier.Codes = []string{"123456"}
-	h.now = func() time.Time { return time.Date(2026, 7, 15, 20, 30, 0, 0, time.UTC) } // 22:30
+	h.setNow(func() time.Time { return time.Date(2026, 7, 15, 20, 30, 0, 0, time.UTC) }) // 22:30
 	if outcome, p := h.ssh(""); outcome != frames.OutcomeDeny {
 		t.Errorf("at night: %s\n%s", outcome, &p.script)
 	}
-	h.now = func() time.Time { return time.Date(2026, 7, 15, 4, 30, 0, 0, time.UTC) } // 06:30
+	h.setNow(func() time.Time { return time.Date(2026, 7, 15, 4, 30, 0, 0, time.UTC) }) // 06:30
 	if outcome, p := h.ssh("123456"); outcome != frames.OutcomeAllow {
 		t.Errorf("by day: %s\n%s", outcome, &p.script)
 	}

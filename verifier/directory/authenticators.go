@@ -108,8 +108,28 @@ func (d *Directory) changeAuthenticator(ctx context.Context, self Self, id strin
 		case !mine:
 			return unknownDevice()
 		}
+		if id != self.Phone.ID {
+			if err := mayChange(w, users); err != nil {
+				return err
+			}
+		}
 		return change(w, target, users)
 	})
+}
+
+// mayChange says that all of these people may add and change factors. After a lock,
+// or a report of fraud, none of their authenticators may drive out the others.
+func mayChange(w store.Writer, users []store.User) error {
+	for _, u := range users {
+		held, err := w.HoldEnrollable(u.ID)
+		if err != nil {
+			return fmt.Errorf("hold a user: %w", err)
+		}
+		if !held {
+			return duoapi.NewError(duoapi.CodeForbidden, "the account is locked or disabled")
+		}
+	}
+	return nil
 }
 
 // RenameAuthenticator gives an authenticator of the same people another name.
@@ -156,10 +176,10 @@ func (d *Directory) RemoveAuthenticator(ctx context.Context, self Self, id strin
 // Links of an earlier move are void with the first that is used.
 func (d *Directory) MoveAuthenticator(ctx context.Context, self Self) (out Activation, err error) {
 	err = d.changeAuthenticator(ctx, self, self.Phone.ID, func(w store.Writer, target store.Phone, users []store.User) error {
-		user := users[0] // there is one, or it would not be self's own
-		if user.Status != store.Active {
-			return duoapi.NewError(duoapi.CodeForbidden, "the user is not active")
+		if err := mayChange(w, users); err != nil {
+			return err
 		}
+		user := users[0] // there is one, or it would not be self's own
 		out, err = d.activate(w, Actor{Name: user.Username, Address: self.Address}, user, target, MoveFor)
 		return err
 	})

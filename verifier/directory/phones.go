@@ -406,11 +406,17 @@ func (d *Directory) UseActivation(ctx context.Context, code string, key store.De
 		if err := w.AddEvent(event); err != nil {
 			return fmt.Errorf("log enrollment: %w", err)
 		}
-		err = notice.Tell(d.Notices, w, user.ID, kind, map[string]string{
-			notice.Authenticator: phone.Name, notice.Platform: phone.Platform, notice.Address: address,
-		})
+		people, err := w.PhoneUsers(phone.ID)
 		if err != nil {
 			return err
+		}
+		for _, u := range people {
+			err := notice.Tell(d.Notices, w, u.ID, kind, map[string]string{
+				notice.Authenticator: phone.Name, notice.Platform: phone.Platform, notice.Address: address,
+			})
+			if err != nil {
+				return err
+			}
 		}
 		return d.audit(w, Actor{Name: user.Username, Address: address}, "activation_use", user.Username, map[string]any{
 			"user_id": user.ID, "phone_id": phone.ID, "name": phone.Name, "platform": phone.Platform,
@@ -444,6 +450,13 @@ func whyNoActivation(r store.Reader, hash []byte) error {
 		return err
 	case !act.UsedAt.IsZero():
 		return duoapi.NewError(duoapi.CodeActivateUsed, "")
+	}
+	u, err := r.User(act.UserID)
+	switch {
+	case err != nil && !errors.Is(err, store.ErrNotFound):
+		return err
+	case err == nil && u.Status != store.Active && u.Status != store.Bypass:
+		return duoapi.NewError(duoapi.CodeActivateExpired, "the account is locked or disabled: ask your administrator")
 	}
 	return duoapi.NewError(duoapi.CodeActivateExpired, "ask for another link")
 }

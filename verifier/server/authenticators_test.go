@@ -204,6 +204,38 @@ func TestMove(t *testing.T) {
 	}
 }
 
+// TestLockedOutChangesNothing: whoever holds another authenticator of a person who
+// is locked out drives out none, hands none on, and activates none, also not by a
+// link from before, nor after the unlock.
+func TestLockedOutChangesNothing(t *testing.T) {
+	s := newSite(t)
+	alice := s.user("alice")
+	thief, owner := s.agent(alice), s.agent(alice)
+	moved, err := thief.Move(t.Context(), agentapi.Verification{})
+	s.must(err)
+	s.must(s.store.Update(t.Context(), func(w store.Writer) error {
+		_, err := w.LockUser(alice, store.LockoutFraud, s.clock.Now())
+		return err
+	}))
+	refused := func(what string, want int, err error) {
+		t.Helper()
+		if code(err) != want {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	_, err = thief.RemoveDevice(t.Context(), owner.KeyID, agentapi.Verification{})
+	refused("remove the other", duoapi.CodeForbidden, err)
+	_, err = thief.RenameDevice(t.Context(), owner.KeyID, "x")
+	refused("rename the other", duoapi.CodeForbidden, err)
+	_, err = thief.Move(t.Context(), agentapi.Verification{})
+	refused("move", duoapi.CodeForbidden, err)
+	refused("the link from before", duoapi.CodeActivateExpired, s.activate(s.newKey(), moved.Code, nil))
+	s.must(s.call(s.admin, "POST", "/admin/v1/users/"+alice, params{"status": "active"}, nil))
+	refused("the link from before, after the unlock", duoapi.CodeActivateExpired, s.activate(s.newKey(), moved.Code, nil))
+	_, err = thief.RemoveDevice(t.Context(), thief.KeyID, agentapi.Verification{})
+	s.must(err)
+}
+
 // TestVerifiedOperations: once registered, what takes rights away or hands them on
 // needs the person, once for each.
 func TestVerifiedOperations(t *testing.T) {

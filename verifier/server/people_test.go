@@ -552,6 +552,7 @@ func TestTextsToPhones(t *testing.T) {
 
 func TestVerificationPush(t *testing.T) {
 	s := newSite(t)
+	s.must(s.call(s.admin, "POST", "/admin/v1/settings", params{"push_delay": "0"}, nil))
 	alice := s.user("alice")
 	key, phone := s.authenticator(alice)
 	path := "/admin/v1/users/" + alice

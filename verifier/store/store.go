@@ -193,6 +193,9 @@ type Writer interface {
 	AttachPhone(userID, phoneID string) error
 	DetachPhone(userID, phoneID string) error
 	TouchPhone(id string, now time.Time) error
+	// HoldPhone keeps a phone as it is until the Update ends. False: it is not in
+	// that generation any more, or has another key or user verification.
+	HoldPhone(p Phone) (bool, error)
 	// DeactivatePhone takes the key away, with all that belongs to it, and begins a
 	// new generation: approvals under way and open activation codes become void.
 	DeactivatePhone(id string) error
@@ -216,7 +219,7 @@ type Writer interface {
 	ReplaceSMSCodes(userID, phoneID string, codes []SMSCode) error
 
 	AddActivation(Activation) error
-	// UseActivation spends an unexpired activation code of a user who has the
+	// UseActivation spends an unexpired activation code of a user who may enrol and has the
 	// phone, gives the phone the key, in a new generation, and voids its other
 	// codes. False: used, expired, void or unknown.
 	UseActivation(hash []byte, key DeviceKey, now time.Time) (Phone, bool, error)
@@ -238,6 +241,9 @@ type Writer interface {
 	UnlockExpired(userID string, lockFor time.Duration, now time.Time) (bool, error)
 	// NoteBypass notes the login of a user in bypass status. False: not in it.
 	NoteBypass(userID string, now time.Time) (bool, error)
+	// HoldEnrollable keeps a user who may add and change factors as they are until the
+	// Update ends. False: the user is not active, nor in bypass status.
+	HoldEnrollable(userID string) (bool, error)
 	// LockUser locks a user who is active, or locked for failures, which a later
 	// lock outlasts, and says why; in the trash, one who was that. False: neither.
 	LockUser(userID, reason string, now time.Time) (bool, error)

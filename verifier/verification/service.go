@@ -197,17 +197,11 @@ func Unchanged(p store.Phone) Premise {
 
 // unchanged says that the phone still is as p: its row stays so to the end of the update.
 func unchanged(w store.Writer, p store.Phone) error {
-	now, err := w.Phone(p.ID)
-	if errors.Is(err, store.ErrNotFound) {
-		return changed()
+	held, err := w.HoldPhone(p)
+	if err == nil && !held {
+		err = changed()
 	}
-	if err != nil {
-		return err
-	}
-	if now.Generation != p.Generation || now.PublicKey != p.PublicKey || now.Verification != p.Verification {
-		return changed()
-	}
-	return nil
+	return err
 }
 
 func changed() error {

@@ -119,6 +119,12 @@ func (t *Tx) TouchPhone(id string, now time.Time) error {
 	return t.set("phone", `UPDATE phones SET last_seen = $2 WHERE id = $1`, id, micros(now))
 }
 
+// HoldPhone implements store.Writer. That it writes locks the row.
+func (t *Tx) HoldPhone(p store.Phone) (bool, error) {
+	return t.won(`UPDATE phones SET generation = generation WHERE id = $1 AND generation = $2 AND public_key = $3 AND verification = $4`,
+		p.ID, p.Generation, p.PublicKey, p.Verification)
+}
+
 // DeactivatePhone implements store.Writer.
 func (t *Tx) DeactivatePhone(id string) error {
 	if err := t.set("phone", `UPDATE phones SET public_key = '', generation = generation + 1, activated = 0, verification = ''
@@ -173,7 +179,7 @@ func (t *Tx) AddActivation(a store.Activation) error {
 // UseActivation implements store.Writer.
 func (t *Tx) UseActivation(hash []byte, key store.DeviceKey, now time.Time) (store.Phone, bool, error) {
 	used, err := t.won(`UPDATE activations SET used_at = $2 WHERE hash = $1 AND used_at = 0 AND expires > $2
-		AND `+t.hasPhone("activations.user_id", "activations.phone_id"), blob(hash), micros(now))
+		AND `+t.hasPhone("activations.user_id", "activations.phone_id")+` AND `+t.mayEnroll("activations.user_id"), blob(hash), micros(now))
 	if !used || err != nil {
 		return store.Phone{}, false, err
 	}

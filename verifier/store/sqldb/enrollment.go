@@ -9,6 +9,11 @@ import (
 	"github.com/sallyport-mfa/sallyport/verifier/store"
 )
 
+// HoldEnrollable implements store.Writer. That it writes locks the user's row.
+func (t *Tx) HoldEnrollable(userID string) (bool, error) {
+	return t.won(`UPDATE users SET status = status WHERE id = $1 AND status IN ('active', 'bypass')`, userID)
+}
+
 // mayEnroll is the premise that the user $n may add factors, the row locked. A
 // user in the trash is disabled.
 func (t *Tx) mayEnroll(placeholder string) string {

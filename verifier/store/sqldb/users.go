@@ -188,6 +188,12 @@ func (t *Tx) NoteBypass(userID string, now time.Time) (bool, error) {
 
 // LockUser implements store.Writer.
 func (t *Tx) LockUser(userID, reason string, now time.Time) (bool, error) {
+	if reason == store.LockoutFraud {
+		// A link that somebody else may have made must not wait for the day of the unlock.
+		if _, err := t.conn.Exec(`UPDATE activations SET expires = created WHERE user_id = $1 AND used_at = 0`, userID); err != nil {
+			return false, fmt.Errorf("void the activations of a user: %w", err)
+		}
+	}
 	// In the trash the lock waits in status_before, for the day that the user comes back.
 	return t.won(`UPDATE users SET lockout_reason = $2, locked_at = $3,
 			status = CASE WHEN trashed_at = 0 THEN 'locked out' ELSE status END,

@@ -50,6 +50,19 @@ func testActivationOfAnothersPhone(t *testing.T, s store.Store) {
 		return errors.Join(w.AddUser(User("DU2", "bob")), w.DetachPhone("DU1", "DP1"), w.AttachPhone("DU2", "DP1"))
 	})
 	equal(t, "the code of one who had the phone before", use("d", "THIEF"), false)
+	update(t, s, func(w store.Writer) error {
+		return errors.Join(w.DetachPhone("DU2", "DP1"), w.AttachPhone("DU1", "DP1"))
+	})
+	for _, reason := range []string{store.LockoutAdmin, store.LockoutFraud} {
+		hash := "e " + reason
+		add(hash)
+		equal(t, "locked for "+reason, decide(t, s, func(w store.Writer) (bool, error) { return w.LockUser("DU1", reason, now) }), true)
+		equal(t, "held, locked for "+reason, decide(t, s, func(w store.Writer) (bool, error) { return w.HoldEnrollable("DU1") }), false)
+		equal(t, "a code of who is locked out for "+reason, use(hash, "THIEF"), false)
+		update(t, s, func(w store.Writer) error { return w.SetUserStatus("DU1", store.Active, "", now) })
+	}
+	equal(t, "held", decide(t, s, func(w store.Writer) (bool, error) { return w.HoldEnrollable("DU1") }), true)
+	equal(t, "a code from before the report of fraud", use("e "+store.LockoutFraud, "THIEF"), false)
 	equal(t, "key of the phone", key(), "")
 }
 

@@ -2,7 +2,9 @@
 // A user agent of Web Push in WebCrypto: reads {key, auth, bodies} from standard
 // input, all in base64url but the key, which is a JWK; prints the texts of bodies.
 
-const subtle = globalThis.crypto.subtle;
+import { webcrypto } from 'node:crypto'; // Node 18 has no global one
+
+const { subtle } = webcrypto;
 const bytes = (text) => new Uint8Array(Buffer.from(text, 'base64url'));
 const utf8 = (text) => new TextEncoder().encode(text);
 
