@@ -248,6 +248,37 @@ func TestAppUserVerification(t *testing.T) {
 	}
 }
 
+// The answer to switching user verification on is lost: the verifier wants it then, and
+// the app finds out how to give it.
+func TestAppUserVerificationAnswerLost(t *testing.T) {
+	t.Parallel()
+	p := webTown(t).person(t, "appverifylost")
+	w := p.webPhone(t)
+	w.tab.Platform()
+	w.tab.Follow("Settings")
+	w.tab.Reload() // what the device can is found out when the view is made
+	w.tab.Run(`(() => {
+		const send = window.fetch;
+		window.fetch = async (address, ...rest) => {
+			const answer = await send(address, ...rest);
+			if (String(address).endsWith('/user_verification/finish')) throw new TypeError('lost');
+			return answer;
+		};
+		return true;
+	})()`, nil)
+	w.tab.Press("Turn on")
+	w.tab.See("That did not work")
+	w.tab.Press("Close")
+	w.tab.See("This device asks for finger, face or PIN")
+	w.tab.Follow("Requests")
+
+	v := p.ssh(t, p.site.client, "22")
+	w.approves(v.asksForPush())
+	w.tab.Hear("Approved")
+	v.types("")
+	v.comesIn()
+}
+
 // Moved to a new phone: it answers from then on, and the old key is dead.
 func TestAppMoves(t *testing.T) {
 	t.Parallel()
