@@ -5,7 +5,10 @@
 package integration_test
 
 import (
+	"net/url"
 	"testing"
+
+	"github.com/chromedp/chromedp/kb"
 
 	"github.com/sallyport-mfa/sallyport/test/integration/browser"
 )
@@ -52,4 +55,47 @@ func TestPublicPages(t *testing.T) {
 	tab.Go(webURL + "/")
 	tab.Keys("\t\r") // the first stop leads past what is on every page
 	tab.AwaitTrue("the focus in the content", `document.activeElement.closest('main')`)
+}
+
+// The app's questions are dialogs: the focus goes into them, stays there, and goes
+// back; Escape is no answer.
+func TestAppDialogs(t *testing.T) {
+	t.Parallel()
+	s := webTown(t)
+	p := s.person(t, "appdialogs")
+	w := p.webPhone(t)
+	dialog := func(opener string) {
+		t.Helper()
+		w.tab.Press(opener)
+		w.tab.AwaitTrue("the focus in the dialog of "+opener, `document.querySelector('dialog[open]')?.contains(document.activeElement)`)
+		audit(t, w.tab, "dialog of "+opener)
+		w.tab.Keys(kb.Escape)
+		w.tab.AwaitTrue("the end of the dialog of "+opener, `!document.querySelector('dialog')`)
+		var at string
+		w.tab.Run(`document.activeElement.ariaLabel ?? document.activeElement.textContent`, &at)
+		if at != opener {
+			t.Errorf("after the dialog of %s the focus is on %q", opener, at)
+		}
+	}
+	s.push(t, s.application(t, "Dialogs"), p.name, url.Values{"type": {"SSH login"}})
+	w.asked()
+	dialog("Deny")
+	if !w.tab.Has("button", "Approve") {
+		t.Error("Escape answered the request")
+	}
+
+	w.tab.Follow("Devices")
+	dialog("Rename: " + w.name)
+	dialog("Remove: " + w.name)
+	dialog("Move to a new phone")
+	if !w.tab.Has("button", "Remove: "+w.name) {
+		t.Error("Escape removed the device")
+	}
+
+	w.addsToken("otpauth://totp/Example:alice?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&issuer=Example")
+	dialog("Move: Example · alice")
+	dialog("Remove: Example · alice")
+	if w.totp("") == "" {
+		t.Error("Escape removed the token")
+	}
 }

@@ -152,6 +152,7 @@ func TestScreenshots(t *testing.T) {
 	camera.takes(tab, "app-request")
 	tab.Press("Deny")
 	tab.See("Why deny?")
+	audit(t, tab, "deny")
 	camera.takes(tab, "app-deny")
 	tab.Press("By mistake")
 	tab.Hear("Denied")

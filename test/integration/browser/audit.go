@@ -25,8 +25,8 @@ const mostStops = 100
 // Audit checks the page as it stands for what WCAG 2.2 AA demands and a program can
 // tell: names and roles, headings and landmarks, labels, contrast, size of targets,
 // order and visibility of the focus, fit to a width of 320 pixels, and motion where
-// the person wants none. The page must have the focus on nothing in particular, and
-// no dialog open. The test goes on after complaints.
+// the person wants none. While a dialog is open, the keyboard is for it alone. The
+// focus is on nothing in particular afterwards. The test goes on after complaints.
 func (tab *Tab) Audit(what string) {
 	tab.t.Helper()
 	for _, complaint := range slices.Concat(tab.Look(), tab.names(), tab.focusOrder(), tab.fit(), tab.motion()) {
@@ -55,13 +55,13 @@ func (tab *Tab) names() (complaints []string) {
 	tab.must("read the accessibility tree", err)
 	for _, node := range tree.Nodes {
 		role := word(node.Role)
-		if node.Ignored || !interactive[role] && !focusable(node) {
+		if node.Ignored || !interactive[role] && role != "dialog" && !focusable(node) {
 			continue
 		}
 		if slices.Contains([]string{"generic", "none", "div", ""}, role) {
 			complaints = append(complaints, fmt.Sprintf("something takes the focus and has no role (%q)", word(node.Name)))
 		}
-		if strings.TrimSpace(word(node.Name)) == "" && !slices.Contains([]string{"main", "RootWebArea", "dialog", "region"}, role) {
+		if strings.TrimSpace(word(node.Name)) == "" && !slices.Contains([]string{"main", "RootWebArea", "region"}, role) {
 			complaints = append(complaints, "a "+role+" has no name")
 		}
 	}
@@ -83,14 +83,23 @@ type stop struct {
 	HTML, Group              string
 	Left, Top, Right, Bottom float64
 	Ringed, OnScreen         bool
+	Astray                   bool // outside of the dialog that is open
 }
 
-// focusOrder presses Tab through the page.
+// focusOrder presses Tab through the page, or through the dialog that is open.
 func (tab *Tab) focusOrder() (complaints []string) {
 	tab.t.Helper()
-	// The Tab key goes on from where the focus was last, so that is the page's beginning.
-	tab.Run(`document.body.tabIndex = -1, document.body.focus(), document.body.removeAttribute('tabindex'),
-		globalThis.stopsOfTest = new Map(), scrollTo(0, 0), getSelection().removeAllRanges(), true`, nil)
+	// The Tab key goes on from where the focus was last, so that is the beginning.
+	tab.Run(`(() => {
+		const root = document.querySelector('dialog[open]') ?? document.body;
+		root.tabIndex = -1;
+		root.focus();
+		root.removeAttribute('tabindex');
+		globalThis.stopsOfTest = new Map();
+		scrollTo(0, 0);
+		getSelection().removeAllRanges();
+		return true;
+	})()`, nil)
 	var stops []stop
 	for range mostStops {
 		tab.Keys(kb.Tab)
@@ -104,6 +113,9 @@ func (tab *Tab) focusOrder() (complaints []string) {
 	for i, s := range stops {
 		if !s.Ringed {
 			complaints = append(complaints, "the focus cannot be seen: "+s.HTML)
+		}
+		if s.Astray {
+			complaints = append(complaints, "the focus leaves the dialog for "+s.HTML)
 		}
 		if !s.OnScreen {
 			complaints = append(complaints, "the focus is off the screen: "+s.HTML)
@@ -120,7 +132,7 @@ func (tab *Tab) focusOrder() (complaints []string) {
 	}
 	var missed []string
 	tab.Run(`(() => {
-		return [...document.querySelectorAll('a[href], button, input:not([type=hidden]), select, textarea, summary')].filter((e) => {
+		return [...(document.querySelector('dialog[open]') ?? document).querySelectorAll('a[href], button, input:not([type=hidden]), select, textarea, summary')].filter((e) => {
 			if (e.disabled || e.tabIndex < 0 || !e.checkVisibility({checkVisibilityCSS: true})) return false;
 			if (globalThis.stopsOfTest?.has(e)) return false;
 			return e.type !== 'radio' || ![...stopsOfTest.keys()].some((other) => other.type === 'radio' && other.name === e.name);
@@ -133,8 +145,8 @@ func (tab *Tab) focusOrder() (complaints []string) {
 	return complaints
 }
 
-// fit complains of a page that a screen of 320 pixels shows only by scrolling
-// sideways.
+// fit complains of a page or a dialog that a screen of 320 pixels shows only by
+// scrolling sideways, and of a dialog of which no scrolling shows the whole.
 func (tab *Tab) fit() (complaints []string) {
 	tab.t.Helper()
 	var width, height int64
@@ -144,8 +156,15 @@ func (tab *Tab) fit() (complaints []string) {
 	defer tab.Resize(width, height)
 	var wide []string
 	tab.Run(`(() => {
-		if (document.scrollingElement.scrollWidth <= 320) return [];
-		return ['the page is ' + document.scrollingElement.scrollWidth + ' pixels wide on a screen of 320',
+		const complaints = [...document.querySelectorAll('dialog[open]')].flatMap((dialog) => {
+			const box = dialog.getBoundingClientRect();
+			return [
+				(box.left < 0 || box.right > 320 || dialog.scrollWidth > dialog.clientWidth) && 'a dialog is too wide for a screen of 320 pixels',
+				(box.top < 0 || box.bottom > innerHeight) && 'a dialog is higher than the screen',
+			].filter(Boolean);
+		});
+		if (document.scrollingElement.scrollWidth <= 320) return complaints;
+		return [...complaints, 'the page is ' + document.scrollingElement.scrollWidth + ' pixels wide on a screen of 320',
 			...[...document.querySelectorAll('body *')].filter((e) => e.getBoundingClientRect().right > 321).slice(0, 3).map((e) => 'too wide: ' + e.outerHTML.slice(0, 120))];
 	})()`, &wide)
 	return append(complaints, wide...)

@@ -16,6 +16,9 @@
 			box.right > 0 && box.bottom + scrollY > 0;
 	};
 	const shown = (selector) => [...document.querySelectorAll(selector)].filter(visible);
+	// What lies behind a dialog does nothing, and no contrast is due.
+	const modal = document.querySelector('dialog:modal');
+	const idle = (element) => modal !== null && !modal.contains(element);
 
 	// The page and its parts.
 	if (!document.documentElement.lang) complaints.push('the page names no language');
@@ -98,7 +101,7 @@
 	const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 	for (let node = texts.nextNode(); node; node = texts.nextNode()) {
 		const element = node.parentElement;
-		if (!node.data.trim() || judged.has(element) || !visible(element) || element.closest('svg, :disabled, [aria-disabled=true]')) continue;
+		if (!node.data.trim() || judged.has(element) || !visible(element) || idle(element) || element.closest('svg, :disabled, [aria-disabled=true]')) continue;
 		judged.add(element);
 		const style = getComputedStyle(element);
 		const size = parseFloat(style.fontSize);
@@ -106,7 +109,7 @@
 		judge(element, colour(style.color), large ? 3 : 4.5, 'a text');
 	}
 	for (const field of shown('input, select, textarea')) {
-		if (field.disabled || field.matches('[type=checkbox], [type=radio], [type=hidden]')) continue;
+		if (field.disabled || idle(field) || field.matches('[type=checkbox], [type=radio], [type=hidden]')) continue;
 		const style = getComputedStyle(field);
 		// What is typed is drawn beside the field, as text that was judged above.
 		if (colour(style.color).a === 0) continue;

@@ -18,6 +18,7 @@
 		group: group ? group.tagName : '',
 		left: box.left, top: box.top + scrollY, right: box.right, bottom: box.bottom + scrollY,
 		ringed,
+		astray: Boolean(document.querySelector('dialog[open]')) && !element.closest('dialog[open]'),
 		onScreen: box.bottom > 0 && box.right > 0 && box.top < innerHeight && box.left < innerWidth,
 	};
 })()
