@@ -108,6 +108,36 @@ func TestAppDenies(t *testing.T) {
 	}
 }
 
+// While a request waits the person can move through the app, whose other views lead
+// back to it; one that comes meanwhile takes nobody away from what they do.
+func TestAppLeadsToRequests(t *testing.T) {
+	t.Parallel()
+	p := webTown(t).person(t, "appviews")
+	w := p.webPhone(t)
+	w.tab.Follow("Codes")
+	w.tab.AwaitTrue("the codes", `document.querySelector('main').dataset.view === 'codes'`)
+	v := p.ssh(t, p.site.client, "22")
+	digits := v.asksForPush()
+	w.tab.Hear("A login asks for your answer")
+	w.tab.Find("link", "Show the request")
+	w.tab.Follow("Devices")
+	w.tab.See("This device")
+	if w.tab.Has("button", "Approve") {
+		t.Error("the request is shown in another view")
+	}
+	w.tab.Follow("Show the request")
+	w.asked()
+	if w.tab.Has("link", "Show the request") {
+		t.Error("the request's own view leads to it")
+	}
+	w.approves(digits)
+	w.tab.Hear("Approved")
+	v.types("")
+	v.comesIn()
+	w.tab.Follow("Codes")
+	w.tab.AwaitTrue("the codes without the notice", `document.querySelector('main').dataset.view === 'codes' && document.getElementById('asks').hidden`)
+}
+
 // The same request in two tabs: one answer counts, and the other tab says that it is
 // over.
 func TestAppTwoTabs(t *testing.T) {

@@ -268,10 +268,12 @@ export class Listener {
       this.way = 'short';
       this.failures = 0;
     }
-    if (!(e instanceof Blocked)) this.tell('offline');
+    // A verifier that refuses is there, and one connection that breaks off, as with a
+    // change of networks, says little: away is what cannot be reached again either.
+    const worked = this.state === 'stream' || this.state === 'polling';
+    if (!(e instanceof Blocked)) this.tell(e instanceof Refusal || worked ? 'connecting' : 'offline');
     await this.sleep(this.pause * (0.5 + this.env.random() / 2));
     this.pause = Math.min(this.pause * 2, limits.longestPause);
-    if (!(e instanceof Blocked) && this.state !== 'offline' && !this.stopped) this.tell('connecting');
   }
 
   /** @param {number} ms */

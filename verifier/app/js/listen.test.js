@@ -140,12 +140,40 @@ test('a network that is away: pauses that double, and no more than 30 s', async 
   await done;
 });
 
+test('a connection that breaks off once is not a network that is away', async () => {
+  const { listener, streams, states, sleeps, done } = make();
+  await streams[0].give(list());
+  await streams[0].give(new Unreachable());
+  assert.deepEqual(states, ['connecting', 'stream', 'connecting']);
+  await sleeps.end((ms) => ms === 1000);
+  await streams[1].give(new Unreachable());
+  assert.equal(states[states.length - 1], 'offline');
+  await sleeps.end((ms) => ms === 2000);
+  await streams[2].give(list());
+  assert.equal(states[states.length - 1], 'stream');
+  listener.stop();
+  await done;
+});
+
+test('a verifier that refuses is not away', async () => {
+  const { listener, streams, states, sleeps, done } = make();
+  await streams[0].give(list());
+  for (const pause of [1000, 2000]) {
+    await streams[streams.length - 1].give(new Refusal(42901, 'too many', ''));
+    assert.equal(states.includes('offline'), false);
+    assert.deepEqual(sleeps.lengths(), [pause]);
+    await sleeps.end((ms) => ms === pause);
+  }
+  listener.stop();
+  await done;
+});
+
 test('silence ends a stream', async () => {
   const { listener, streams, states, sleeps, done } = make();
   await streams[0].give(list());
   await sleeps.end((ms) => ms === limits.silence);
   assert.ok(streams[0].signal.aborted);
-  assert.equal(states[states.length - 1], 'offline');
+  assert.equal(states[states.length - 1], 'connecting');
   listener.stop();
   await done;
 });

@@ -5,7 +5,7 @@
  * and shows the view that the address names.
  */
 
-import { prepare } from '../../pages/js/live.js';
+import { announce, prepare } from '../../pages/js/live.js';
 import { element as h } from '../../pages/js/dom.js';
 import { t } from '../../pages/js/i18n.js';
 import { workerURL } from '../../pages/js/trusted.js';
@@ -39,6 +39,7 @@ const main = /** @type {HTMLElement} */ (document.getElementById('main'));
 const tabs = /** @type {HTMLElement} */ (document.getElementById('tabs'));
 const connection = /** @type {HTMLElement} */ (document.getElementById('connection'));
 const updateBar = /** @type {HTMLElement} */ (document.getElementById('update'));
+const asksBar = /** @type {HTMLElement} */ (document.getElementById('asks'));
 
 /**
  * The activation code in the address, if there is one. It leaves the address bar and
@@ -144,6 +145,7 @@ function route(app) {
   shown = view.name;
   main.dataset.view = view.name;
   replace(main, view.make(app, current.signal, path === 'request' ? decode(rest) : ''));
+  showAsking(app);
   const heading = main.querySelector('h1');
   document.title = `${heading?.textContent ?? t('app.title')} · ${t('common.name')}`;
   for (const link of tabs.querySelectorAll('a')) {
@@ -200,6 +202,19 @@ let outdated = false;
  */
 function idle(app) {
   return app.accounts().every((s) => s.requests.size === 0) && ['requests', 'settings'].includes(shown) && document.querySelector('dialog[open]') === null;
+}
+
+/**
+ * Leads to requests that wait from every view but their own, and but the one that may
+ * hold an activation code: nobody is taken away from what they are doing.
+ *
+ * @param {App} app
+ */
+function showAsking(app) {
+  const asks = app.waiting().length > 0 && shown !== 'requests' && shown !== 'add';
+  if (asks !== asksBar.hidden) return;
+  asksBar.hidden = !asks;
+  replace(asksBar, asks && notice('warn', p(t('app.asks.text')), h('a', { class: 'button button-primary', href: '#requests' }, t('app.asks.show'))));
 }
 
 /**
@@ -273,12 +288,13 @@ async function start() {
   app.addEventListener('change', () => {
     showConnection(app);
     showUpdate(app);
+    showAsking(app);
     const waits = app.waiting().length;
     if (waits === 0 && waited > 0) void tidy();
     waited = waits;
   });
   app.addEventListener('request', () => {
-    if (!['requests', 'add', 'add-code'].includes(shown)) location.hash = '#requests';
+    if (shown !== 'requests') announce(t('app.asks.text'), 'assertive');
     if (document.visibilityState === 'hidden') void notify(app);
   });
   addEventListener('hashchange', () => route(app));

@@ -43,6 +43,8 @@ export default {
   "app.again": "Try again",
   "app.failed": "That did not work",
   "app.add": "Add an account",
+  "app.asks.text": "A login asks for your answer.",
+  "app.asks.show": "Show the request",
   "app.update.text": "A new version is ready.",
   "app.update.button": "Use it now",
   "app.connection.offline": "Offline",

@@ -52,13 +52,12 @@ export function requestsView(app, signal, wanted) {
 
   const show = () => {
     const requests = app.accounts().flatMap((s) => [...s.requests.values()]);
-    const several = app.sessions.size > 1;
     for (const r of requests) {
       // Ids are each verifier's own: two may give the same.
       const key = `${r.session.account.id} ${r.tx.txid}`;
       let card = cards.get(key);
       if (!card) {
-        card = new Card(app, r, several, () => heading.focus());
+        card = new Card(app, r, () => heading.focus());
         cards.set(key, card);
         if (r.tx.txid === wanted) list.prepend(card.root);
         else list.append(card.root);
@@ -106,10 +105,9 @@ class Card {
   /**
    * @param {App} app
    * @param {LoginRequest} request
-   * @param {boolean} several whether to say whose account it is
    * @param {() => void} done called when the person has put the card away
    */
-  constructor(app, request, several, done) {
+  constructor(app, request, done) {
     this.done = done;
     this.app = app;
     this.request = request;
@@ -122,9 +120,10 @@ class Card {
     this.body = h('div', { class: 'stack' });
     this.outcome = h('p', { hidden: true });
     this.result = h('div', { hidden: true });
+    this.whose = p(t('app.request.account', { account: visible(session.account.username), host: new URL(session.account.url).host }), 'muted small');
     this.root = h('article', { class: 'card card-asks', 'aria-labelledby': id, 'data-txid': tx.txid },
       this.title, this.outcome,
-      several ? p(t('app.request.account', { account: visible(session.account.username), host: new URL(session.account.url).host }), 'muted small') : null,
+      this.whose,
       context ? facts(context, tx.created) : p(t('app.request.unreadable')),
       this.body, this.result);
     this.approve = button(t('app.request.approve'), () => this.answer('approve'), { kind: 'button-primary', icon: 'check' });
@@ -155,6 +154,7 @@ class Card {
   show() {
     const { request: r } = this;
     this.root.dataset.state = r.state;
+    this.whose.hidden = this.app.sessions.size < 2; // one may be added while the request is shown
     const typed = this.digits ? typedDigits(this.digits.input.value) : '';
     this.approve.disabled = r.state !== 'open' || (this.digits !== null && typed === '');
     this.deny.disabled = r.state !== 'open';
