@@ -143,6 +143,7 @@ func assemble(data *datadir.Data, ops *operations, log *slog.Logger) (login.API,
 	if err != nil {
 		return nil, nil, fmt.Errorf("start the login service: %w", err)
 	}
+	data.Directory.Pushes = service
 	if data.Telephony != nil {
 		data.Directory.Texts = service
 	}

@@ -206,7 +206,6 @@ func (a *API) activate(ctx context.Context, r *gate.Request) (gate.Answer, error
 	if err != nil {
 		return gate.Answer{}, a.refuseCode(r, err)
 	}
-	a.keyGone(ctx, done.Phone.ID) // the key before, if there was one
 	a.Log.Info("an authenticator was activated", "phone", done.Phone.ID, "user", done.User.ID, "username", done.User.Username, "peer", r.Addr)
 	return gate.Answer{Response: agentapi.Activated{
 		AuthenticatorID: done.Phone.ID, UserID: done.User.ID, Username: done.User.Username, Name: done.Phone.Name,
@@ -233,6 +232,7 @@ func (a *API) transactions(ctx context.Context, r *gate.Request) (gate.Answer, e
 	if err != nil {
 		return gate.Answer{}, fmt.Errorf("list login requests: %w", err)
 	}
+	a.Login.Polled(r.Phone.ID)
 	return gate.Answer{Response: agentapi.Transactions{Transactions: list}}, nil
 }
 

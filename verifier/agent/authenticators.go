@@ -17,7 +17,6 @@ import (
 	"github.com/sallyport-mfa/sallyport/internal/version"
 	"github.com/sallyport-mfa/sallyport/verifier/directory"
 	"github.com/sallyport-mfa/sallyport/verifier/gate"
-	"github.com/sallyport-mfa/sallyport/verifier/push"
 	"github.com/sallyport-mfa/sallyport/verifier/store"
 	"github.com/sallyport-mfa/sallyport/verifier/verification"
 )
@@ -245,18 +244,8 @@ func (a *API) removeDevice(ctx context.Context, r *gate.Request) (gate.Answer, e
 	if err != nil {
 		return gate.Answer{}, err
 	}
-	a.keyGone(ctx, p.ID)
 	a.Log.Info("an authenticator was removed by its person", "phone", p.ID, "by", r.Phone.ID, "peer", r.Addr)
 	return gate.Answer{Response: agentapi.Removed{AuthenticatorID: p.ID}}, nil
-}
-
-// keyGone ends what hangs on a key that is not the phone's any more: its streams,
-// and the logins that wait for its answer. Both would end by themselves.
-func (a *API) keyGone(ctx context.Context, phoneID string) {
-	a.Hub.Wake(push.Phone(phoneID))
-	if err := a.Login.Withdraw(context.WithoutCancel(ctx), phoneID); err != nil {
-		a.Log.Error("logins go on waiting for an authenticator whose key is gone", "phone", phoneID, "error", err)
-	}
 }
 
 func (a *API) move(ctx context.Context, r *gate.Request) (gate.Answer, error) {

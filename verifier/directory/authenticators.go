@@ -169,6 +169,9 @@ func (d *Directory) RemoveAuthenticator(ctx context.Context, self Self, id strin
 		}
 		return d.tellRemoved(w, self, users, target)
 	})
+	if err == nil {
+		d.withdraw(ctx, p)
+	}
 	return p, err
 }
 

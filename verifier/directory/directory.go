@@ -25,7 +25,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/verifier/store"
 )
 
-// Directory manages objects. All fields but Pin, Texts and Notices must be set; it is safe for
+// Directory manages objects. All fields but Pin, Texts, Notices and Pushes must be set; it is safe for
 // concurrent use. Errors for which the caller is to blame are *duoapi.Error.
 type Directory struct {
 	Store  store.Store
@@ -38,6 +38,25 @@ type Directory struct {
 	Texts  Texter // nil: telephony is off
 	// Notices tells people what happens to their authenticators; nil: nobody is told.
 	Notices notice.Notices
+	// Pushes ends what hangs on an authenticator that was taken away; nil: that ends by itself.
+	Pushes Withdrawer
+}
+
+// Withdrawer is the part of login.API that a Directory tells of authenticators that
+// were taken away.
+type Withdrawer interface {
+	// Withdraw ends the phone's pushes that nobody can answer, and its connections.
+	Withdraw(ctx context.Context, phoneID string)
+}
+
+// withdraw tells of phones that were taken away, or whose user was; after the update.
+func (d *Directory) withdraw(ctx context.Context, phones ...store.Phone) {
+	if d.Pushes == nil {
+		return
+	}
+	for _, p := range phones {
+		d.Pushes.Withdraw(ctx, p.ID)
+	}
 }
 
 // Actor is who makes a change, for the administrator log.

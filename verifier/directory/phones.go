@@ -161,13 +161,13 @@ func (d *Directory) AttachPhone(ctx context.Context, a Actor, userID, phoneID st
 
 // DetachPhone takes a phone from a user.
 func (d *Directory) DetachPhone(ctx context.Context, a Actor, userID, phoneID string) error {
-	return d.update(ctx, "", func(w store.Writer) error {
+	var p store.Phone
+	err := d.update(ctx, "", func(w store.Writer) error {
 		u, err := w.User(userID)
 		if err != nil {
 			return err
 		}
-		p, err := w.Phone(phoneID)
-		if err != nil {
+		if p, err = w.Phone(phoneID); err != nil {
 			return err
 		}
 		if err := w.DetachPhone(userID, phoneID); err != nil {
@@ -178,6 +178,10 @@ func (d *Directory) DetachPhone(ctx context.Context, a Actor, userID, phoneID st
 		}
 		return d.audit(w, a, "phone_disassociate", u.Username, map[string]any{"user_id": userID, "phone_id": phoneID})
 	})
+	if err == nil {
+		d.withdraw(ctx, p)
+	}
+	return err
 }
 
 // tellTaken tells a person that an authenticator was taken away; that a telephone
@@ -236,9 +240,9 @@ func (d *Directory) DeletePhone(ctx context.Context, a Actor, id string) error {
 }
 
 func (d *Directory) deletePhone(ctx context.Context, a Actor, id string, desktop bool) error {
-	return d.update(ctx, "", func(w store.Writer) error {
-		p, err := phoneOf(w, id, desktop)
-		if err != nil {
+	var p store.Phone
+	err := d.update(ctx, "", func(w store.Writer) (err error) {
+		if p, err = phoneOf(w, id, desktop); err != nil {
 			return err
 		}
 		users, err := w.PhoneUsers(id)
@@ -255,6 +259,10 @@ func (d *Directory) deletePhone(ctx context.Context, a Actor, id string, desktop
 		}
 		return d.audit(w, a, "phone_delete", phoneLabel(p), whole("phone_id", id, phoneFields(p)))
 	})
+	if err == nil {
+		d.withdraw(ctx, p)
+	}
+	return err
 }
 
 // Activation is a code that makes a phone an authenticator.
@@ -422,6 +430,9 @@ func (d *Directory) UseActivation(ctx context.Context, code string, key store.De
 			"user_id": user.ID, "phone_id": phone.ID, "name": phone.Name, "platform": phone.Platform,
 		})
 	})
+	if err == nil {
+		d.withdraw(ctx, out.Phone) // the key before, if there was one
+	}
 	return out, err
 }
 

@@ -18,11 +18,17 @@ var own = Actor{Name: "Sallyport"}
 // until pending_deletion_days are over; with 0 days it deletes them. All or none:
 // an id that is nobody's fails the call. Who is in the trash stays there.
 func (d *Directory) TrashUsers(ctx context.Context, a Actor, ids []string) (users []store.User, err error) {
+	var phones []store.Phone
 	err = d.eachUser(ctx, ids, &users, func(w store.Writer, u store.User) (store.User, error) {
 		set, err := w.Settings()
 		if err != nil {
 			return u, err
 		}
+		theirs, err := w.UserPhones(u.ID)
+		if err != nil {
+			return u, err
+		}
+		phones = append(phones, theirs...)
 		if set.PendingDeletionDays == 0 {
 			if err := w.DeleteUser(u.ID); err != nil {
 				return u, fmt.Errorf("delete user: %w", err)
@@ -37,6 +43,9 @@ func (d *Directory) TrashUsers(ctx context.Context, a Actor, ids []string) (user
 		}
 		return d.moved(w, a, "user_pending_delete", u)
 	})
+	if err == nil {
+		d.withdraw(ctx, phones...)
+	}
 	return users, err
 }
 

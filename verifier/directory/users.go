@@ -186,6 +186,7 @@ func (d *Directory) addUser(w store.Writer, a Actor, u store.User) error {
 
 // UpdateUser changes a user. Setting the status active also ends a lock-out.
 func (d *Directory) UpdateUser(ctx context.Context, a Actor, id string, c UserChange) (u store.User, err error) {
+	var phones []store.Phone
 	err = d.update(ctx, nameTaken, func(w store.Writer) error {
 		before, err := w.User(id)
 		if err != nil {
@@ -210,9 +211,15 @@ func (d *Directory) UpdateUser(ctx context.Context, a Actor, id string, c UserCh
 		if err := d.audit(w, a, "user_update", u.Username, difference("user_id", id, userFields(before), userFields(u))); err != nil {
 			return err
 		}
-		u, err = w.User(id)
+		if u, err = w.User(id); err != nil || u.Status != store.Disabled {
+			return err
+		}
+		phones, err = w.UserPhones(id)
 		return err
 	})
+	if err == nil {
+		d.withdraw(ctx, phones...)
+	}
 	return u, err
 }
 
@@ -227,9 +234,13 @@ func userFields(u store.User) fields {
 // DeleteUser removes a user and what belongs to nobody else: bypass codes,
 // associations, open activations.
 func (d *Directory) DeleteUser(ctx context.Context, a Actor, id string) error {
-	return d.update(ctx, "", func(w store.Writer) error {
+	var phones []store.Phone
+	err := d.update(ctx, "", func(w store.Writer) error {
 		u, err := w.User(id)
 		if err != nil {
+			return err
+		}
+		if phones, err = w.UserPhones(id); err != nil {
 			return err
 		}
 		if err := w.DeleteUser(id); err != nil {
@@ -237,6 +248,10 @@ func (d *Directory) DeleteUser(ctx context.Context, a Actor, id string) error {
 		}
 		return d.audit(w, a, "user_delete", u.Username, whole("user_id", id, userFields(u)))
 	})
+	if err == nil {
+		d.withdraw(ctx, phones...)
+	}
+	return err
 }
 
 // EnrollRequest asks for a user with a phone that waits for its activation.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -68,7 +69,7 @@ func (s *Service) notify(tx store.Transaction) <-chan struct{} {
 			return
 		}
 		s.Log.Warn("could not notify an authenticator", "txid", tx.TxID, "phone", tx.PhoneID, "outcome", outcome, "error", err)
-		if s.listens(tx) {
+		if s.listens(tx) || s.polls.within(tx.PhoneID, s.Now()) {
 			return
 		}
 		if err := s.undelivered(tx, outcome); err != nil {
@@ -84,27 +85,42 @@ func (s *Service) undelivered(tx store.Transaction, outcome push.Outcome) error 
 }
 
 // Withdraw implements API.
-func (s *Service) Withdraw(ctx context.Context, phoneID string) error {
+func (s *Service) Withdraw(ctx context.Context, phoneID string) {
+	s.polls.forget(phoneID)
+	s.Hub.Wake(push.Phone(phoneID))
+	if err := s.withdraw(context.WithoutCancel(ctx), phoneID); err != nil {
+		s.Log.Error("logins go on waiting for an authenticator that cannot answer", "phone", phoneID, "error", err)
+	}
+}
+
+func (s *Service) withdraw(ctx context.Context, phoneID string) error {
 	var list []store.Transaction
 	err := s.Store.View(ctx, func(r store.Reader) error {
 		p, err := r.Phone(phoneID)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
+		users, err := r.PhoneUsers(phoneID)
+		if err != nil {
+			return err
+		}
 		all, err := r.PhoneTransactions(phoneID, s.Now())
 		for _, tx := range all {
-			if tx.Generation != p.Generation {
+			able := slices.ContainsFunc(users, func(u store.User) bool {
+				return u.ID == tx.UserID && u.Status != store.Disabled && u.Status != store.PendingDeletion
+			})
+			if tx.Generation != p.Generation || !able {
 				list = append(list, tx)
 			}
 		}
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("find the pushes to a key that is gone: %w", err)
+		return fmt.Errorf("find the pushes that nobody can answer: %w", err)
 	}
 	for _, tx := range list {
-		if err := s.unanswerable(tx, "the authenticator was removed or moved"); err != nil {
-			return fmt.Errorf("end a push to a key that is gone: %w", err)
+		if err := s.unanswerable(tx, "the authenticator or its user was removed, moved or disabled"); err != nil {
+			return fmt.Errorf("end a push that nobody can answer: %w", err)
 		}
 	}
 	return nil

@@ -66,8 +66,9 @@ func TestDelivery(t *testing.T) {
 		name     string
 		outcome  push.Outcome
 		err      error
-		listens  bool // from before the push
-		comes    bool // connects while it is being notified
+		listens  bool          // from before the push
+		comes    bool          // connects while it is being notified
+		polled   time.Duration // so long before the push; 0: never
 		notified bool
 		waits    bool
 	}{
@@ -76,6 +77,8 @@ func TestDelivery(t *testing.T) {
 		{name: "gone", outcome: push.Gone, notified: true},
 		{name: "failed", outcome: push.Failed, err: errors.New("429"), notified: true},
 		{name: "listens", outcome: push.Failed, listens: true, waits: true},
+		{name: "between two polls", outcome: push.Gone, polled: pollGap - time.Second, notified: true, waits: true},
+		{name: "polls no more", outcome: push.Gone, polled: pollGap, notified: true},
 		{name: "comes while the service fails", outcome: push.Failed, comes: true, notified: true, waits: true},
 	} {
 		for _, async := range []bool{true, false} {
@@ -85,6 +88,10 @@ func TestDelivery(t *testing.T) {
 				if c.listens {
 					_, stop := w.hub.Wait(push.Phone("DP1"))
 					defer stop()
+				}
+				if c.polled > 0 {
+					w.Polled("DP1")
+					w.clock.Add(c.polled)
 				}
 				if c.comes {
 					n.begin = func() { _, _ = w.hub.Wait(push.Phone("DP1")) }

@@ -177,9 +177,14 @@ type API interface {
 	// agentapi.Answer. A refusal is a *duoapi.Error with one of its CodeTx…,
 	// CodeAnswer… or CodeVerification… codes, and is noted in the administrator log.
 	Answer(ctx context.Context, phoneID, txID string, sent agentapi.SignedAnswer) (Answer, error)
-	// Withdraw ends the pushes to a phone that its present key cannot answer, so that
-	// who waits for them hears of it.
-	Withdraw(ctx context.Context, phoneID string) error
+	// Polled notes that a phone has asked for its pushes and will ask again: between
+	// two polls it is not away.
+	Polled(phoneID string)
+	// Withdraw is for when a phone's key, the phone itself or its user is gone: it ends
+	// the pushes to the phone that nobody can answer, so that who waits for them hears
+	// of it, and has the phone's own connections looked at. Both would end by
+	// themselves, so what fails is logged.
+	Withdraw(ctx context.Context, phoneID string)
 	// TelephonyEvent takes a provider's report. An unknown, ended or late
 	// transaction is no error: the report has no effect.
 	TelephonyEvent(ctx context.Context, e TelephonyEvent) error

@@ -55,6 +55,7 @@ type Service struct {
 	Config
 	seen    reported
 	late    late // notifications that may yet be needed
+	polls   polls
 	refused refusals
 	senders sync.WaitGroup // requests to the telephony provider and to push services under way
 }

@@ -683,14 +683,37 @@ func TestPeopleAreTold(t *testing.T) {
 	}
 }
 
-// TestKeyGone: who waits for an authenticator hears at once that it is removed or moved.
+// TestKeyGone: who waits for an authenticator hears at once that nobody can answer
+// any more, whoever saw to that.
 func TestKeyGone(t *testing.T) {
+	admin := directory.Actor{Name: "test"}
+	owner := func(s *site, p pending) (id string) {
+		s.must(s.store.View(t.Context(), func(r store.Reader) error {
+			users, err := r.PhoneUsers(p.phone)
+			if err == nil && len(users) == 1 {
+				id = users[0].ID
+			}
+			return err
+		}))
+		return id
+	}
 	for name, change := range map[string]func(*site, pending){
 		"removed": func(s *site, p pending) {
 			_, err := p.agent(s).RemoveDevice(t.Context(), p.phone, agentapi.Verification{})
 			s.must(err)
 		},
-		"moved": func(s *site, p pending) { s.activateAgain(p.phone) },
+		"moved":               func(s *site, p pending) { s.activateAgain(p.phone) },
+		"phone deleted":       func(s *site, p pending) { s.must(s.dir.DeletePhone(t.Context(), admin, p.phone)) },
+		"taken from its user": func(s *site, p pending) { s.must(s.dir.DetachPhone(t.Context(), admin, owner(s, p), p.phone)) },
+		"user deleted":        func(s *site, p pending) { s.must(s.dir.DeleteUser(t.Context(), admin, owner(s, p))) },
+		"user put into the trash": func(s *site, p pending) {
+			_, err := s.dir.TrashUsers(t.Context(), admin, []string{owner(s, p)})
+			s.must(err)
+		},
+		"user disabled": func(s *site, p pending) {
+			_, err := s.dir.UpdateUser(t.Context(), admin, owner(s, p), directory.UserChange{Status: ptr(store.Disabled)})
+			s.must(err)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t)

@@ -134,6 +134,7 @@ func newSiteWith(t testing.TB, change func(*server.Config, *login.Config)) *site
 	service, err := login.New(lc)
 	s.must(err)
 	sc.Login = service
+	s.dir.Pushes = service
 	if lc.Telephony != nil {
 		s.dir.Texts = service
 	}
