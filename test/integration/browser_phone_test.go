@@ -78,10 +78,11 @@ func (w *webPhone) activate(link string) {
 	w.tab.Hear("This device is ready")
 }
 
-// connected waits until the app hears of requests at once.
+// connected waits until the app hears of requests: at once, or where the stream has
+// broken off, by asking for them.
 func (w *webPhone) connected() {
 	w.t.Helper()
-	w.tab.AwaitTrue("the app's connection", `document.getElementById('connection')?.dataset.connection === 'stream'`)
+	w.tab.AwaitTrue("the app's connection", `['stream', 'polling'].includes(document.getElementById('connection')?.dataset.connection)`)
 }
 
 // approves types the digits and approves.

@@ -37,13 +37,38 @@ func webTown(t *testing.T) *site {
 		s, err := newSiteOf(context.Background(), plan{url: webURL, aliases: []string{webName}, config: mailConfig})
 		must(t, err)
 		// A page is looked at for longer than a login may take.
-		if err := s.adminErr(context.Background(), nil, "settings", "set", "push_timeout=600"); err != nil {
+		if err := s.bePatient(context.Background()); err != nil {
 			_ = s.close()
 			t.Fatal(err)
 		}
 		web.site = s
 	}
 	return web.site
+}
+
+// bePatient gives all that bounds how long a login waits for its person more time than
+// a test may take.
+func (s *site) bePatient(ctx context.Context) error {
+	if err := s.adminErr(ctx, nil, "settings", "set", "push_timeout=600"); err != nil {
+		return err
+	}
+	_, err := s.host.Shell(ctx, `
+cat >>/etc/sallyport/authd.toml <<'END'
+
+[timeouts]
+approval_timeout = "600s"
+login_timeout = "1200s"
+END
+sallyport-authd check --config /etc/sallyport/authd.toml
+sed -i 's/pam_sallyport\.so.*/pam_sallyport.so timeout=1260/' /etc/pam.d/sshd /etc/pam.d/sudo /etc/pam.d/su
+`)
+	if err != nil {
+		return err
+	}
+	if err := s.host.Signal(ctx, "authd", "TERM"); err != nil {
+		return err
+	}
+	return s.startAuthd(ctx)
 }
 
 // closeWeb removes the site of the browser tests, if there is one.

@@ -23,7 +23,7 @@ UsePAM yes
 KbdInteractiveAuthentication yes
 PasswordAuthentication no
 UseDNS no
-LoginGraceTime 180
+LoginGraceTime 1300
 MaxStartups 500
 MaxAuthTries 10
 PrintMotd no
