@@ -10,6 +10,8 @@
 	const box = element.getBoundingClientRect();
 	const beside = [element.previousElementSibling, element.nextElementSibling].filter(Boolean);
 	const styles = [element, element.parentElement, ...beside, ...beside.flatMap((e) => [...e.children]), element.labels?.[0]].filter(Boolean).map((e) => getComputedStyle(e));
+	// A link that stands for its whole row has its ring around that.
+	styles.push(getComputedStyle(element, '::after'));
 	const ringed = styles.some((s) => s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 1 || s.boxShadow !== 'none');
 	const group = element.closest('nav, header, footer, aside, dialog, main');
 	return {
