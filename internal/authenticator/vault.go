@@ -171,8 +171,8 @@ func (s Store) Vault(ask func() (string, error)) (*Vault, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.locked(func() error { return s.finishChange(v, last) }) != nil {
-		return v, nil // it opens everything, also where nothing can be written
+	if err := s.locked(func() error { return s.finishChange(v, last) }); err != nil {
+		return v, nil //nolint:nilerr // it opens everything, also where nothing can be written
 	}
 	return lastVault(key, last)
 }
