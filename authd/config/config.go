@@ -19,10 +19,10 @@ import (
 	"time"
 
 	"github.com/sallyport-mfa/sallyport/authd/rules"
-	"github.com/sallyport-mfa/sallyport/authd/sshinfo"
 	"github.com/sallyport-mfa/sallyport/authd/throttle"
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
 	"github.com/sallyport-mfa/sallyport/internal/keyproof"
+	"github.com/sallyport-mfa/sallyport/internal/sshcert"
 	"github.com/sallyport-mfa/sallyport/internal/tomlfile"
 )
 
@@ -52,7 +52,7 @@ type Config struct {
 	SSHCA map[string]SSHCA `toml:"ssh_ca"`
 
 	ruleSet     *rules.Set
-	authorities sshinfo.Authorities
+	authorities sshcert.Authorities
 	secret      []byte
 	hostKey     *ecdsa.PrivateKey
 }

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/sallyport-mfa/sallyport/authd/rules"
-	"github.com/sallyport-mfa/sallyport/authd/sshinfo"
+	"github.com/sallyport-mfa/sallyport/internal/sshcert"
 	"github.com/sallyport-mfa/sallyport/internal/tomlfile"
 )
 
@@ -127,7 +127,7 @@ const maxAuthority = 64 << 10
 
 // checkSSHCA reads the public keys.
 func (c *Config) checkSSHCA() []error {
-	c.authorities = sshinfo.Authorities{}
+	c.authorities = sshcert.Authorities{}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(c.SSHCA)) {
 		ca := c.SSHCA[name]
@@ -140,7 +140,7 @@ func (c *Config) checkSSHCA() []error {
 			text, err = readAuthority(ca.PublicKeyFile)
 		}
 		if err == nil {
-			c.authorities[name], err = sshinfo.ParseAuthority(text)
+			c.authorities[name], err = sshcert.ParseAuthority(text)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("ssh_ca.%s.%s: %w", name, setting, err))
@@ -162,7 +162,7 @@ func readAuthority(path string) (string, error) {
 }
 
 // Authorities are the CAs of the tables [ssh_ca.NAME].
-func (c *Config) Authorities() sshinfo.Authorities { return c.authorities }
+func (c *Config) Authorities() sshcert.Authorities { return c.authorities }
 
 // trustedCAs refuses public keys that others can change.
 func (c *Config) trustedCAs() error {

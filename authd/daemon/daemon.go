@@ -22,7 +22,6 @@ import (
 	"github.com/sallyport-mfa/sallyport/authd/breakglass"
 	"github.com/sallyport-mfa/sallyport/authd/clock"
 	"github.com/sallyport-mfa/sallyport/authd/config"
-	"github.com/sallyport-mfa/sallyport/authd/directory"
 	"github.com/sallyport-mfa/sallyport/authd/failmode"
 	"github.com/sallyport-mfa/sallyport/authd/habit"
 	"github.com/sallyport-mfa/sallyport/authd/login"
@@ -31,6 +30,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/authd/process"
 	"github.com/sallyport-mfa/sallyport/authd/throttle"
 	"github.com/sallyport-mfa/sallyport/authd/upstream"
+	"github.com/sallyport-mfa/sallyport/internal/directory"
 )
 
 // Options is what Run needs.

@@ -16,10 +16,10 @@ import (
 	"time"
 
 	"github.com/sallyport-mfa/sallyport/authd/config"
-	"github.com/sallyport-mfa/sallyport/authd/directory"
 	"github.com/sallyport-mfa/sallyport/authd/login"
 	"github.com/sallyport-mfa/sallyport/authd/process"
 	"github.com/sallyport-mfa/sallyport/authd/status"
+	"github.com/sallyport-mfa/sallyport/internal/directory"
 	"github.com/sallyport-mfa/sallyport/internal/frames"
 )
 

@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport-mfa/sallyport/authd/config"
-	"github.com/sallyport-mfa/sallyport/authd/directory"
-	"github.com/sallyport-mfa/sallyport/authd/socket"
 	"github.com/sallyport-mfa/sallyport/authd/status"
+	"github.com/sallyport-mfa/sallyport/internal/directory"
+	"github.com/sallyport-mfa/sallyport/internal/socket"
 )
 
 // listeners holds the sockets by name, and what must go when authd does.

@@ -11,8 +11,8 @@ import (
 	"strings"
 
 	"github.com/sallyport-mfa/sallyport/authd/rules"
-	"github.com/sallyport-mfa/sallyport/authd/sshinfo"
 	"github.com/sallyport-mfa/sallyport/authd/sudoinfo"
+	"github.com/sallyport-mfa/sallyport/internal/sshcert"
 )
 
 // facts is what the rules may know. docs/explanation/rules.md says which service
@@ -48,10 +48,10 @@ func (l *login) certificates() (out []rules.Certificate, unknown bool) {
 		switch {
 		case err == nil:
 			out = append(out, rules.Certificate{CA: ca, KeyID: c.KeyId, Principals: c.ValidPrincipals})
-		case errors.Is(err, sshinfo.ErrCannotTell):
+		case errors.Is(err, sshcert.ErrCannotTell):
 			unknown = true
 			fallthrough
-		case !errors.Is(err, sshinfo.ErrNotOurs):
+		case !errors.Is(err, sshcert.ErrNotOurs):
 			l.log.Warn("SSH certificate does not count for the rules", slog.String("key_id", c.KeyId), slog.Any("error", err))
 		}
 	}

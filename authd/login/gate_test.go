@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sallyport-mfa/sallyport/authd/directory"
 	"github.com/sallyport-mfa/sallyport/authd/login"
+	"github.com/sallyport-mfa/sallyport/internal/directory"
 	"github.com/sallyport-mfa/sallyport/internal/frames"
 )
 

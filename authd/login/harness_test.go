@@ -20,11 +20,11 @@ import (
 
 	"github.com/sallyport-mfa/sallyport/authd/clock"
 	"github.com/sallyport-mfa/sallyport/authd/config"
-	"github.com/sallyport-mfa/sallyport/authd/directory"
 	"github.com/sallyport-mfa/sallyport/authd/failmode"
 	"github.com/sallyport-mfa/sallyport/authd/login"
 	"github.com/sallyport-mfa/sallyport/authd/upstream"
 	"github.com/sallyport-mfa/sallyport/authd/verifiertest"
+	"github.com/sallyport-mfa/sallyport/internal/directory"
 	"github.com/sallyport-mfa/sallyport/internal/frames"
 )
 

@@ -8,9 +8,9 @@ import (
 	"net/netip"
 
 	"github.com/sallyport-mfa/sallyport/authd/config"
-	"github.com/sallyport-mfa/sallyport/authd/directory"
 	"github.com/sallyport-mfa/sallyport/authd/rules"
 	"github.com/sallyport-mfa/sallyport/authd/sshinfo"
+	"github.com/sallyport-mfa/sallyport/internal/directory"
 	"github.com/sallyport-mfa/sallyport/internal/frames"
 )
 

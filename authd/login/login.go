@@ -17,13 +17,13 @@ import (
 	"time"
 
 	"github.com/sallyport-mfa/sallyport/authd/config"
-	"github.com/sallyport-mfa/sallyport/authd/directory"
 	"github.com/sallyport-mfa/sallyport/authd/failmode"
 	"github.com/sallyport-mfa/sallyport/authd/passport"
 	"github.com/sallyport-mfa/sallyport/authd/process"
 	"github.com/sallyport-mfa/sallyport/authd/rules"
 	"github.com/sallyport-mfa/sallyport/authd/throttle"
 	"github.com/sallyport-mfa/sallyport/internal/agentapi"
+	"github.com/sallyport-mfa/sallyport/internal/directory"
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
 	"github.com/sallyport-mfa/sallyport/internal/frames"
 )

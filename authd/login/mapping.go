@@ -7,9 +7,9 @@ import (
 	"errors"
 	"log/slog"
 
-	"github.com/sallyport-mfa/sallyport/authd/directory"
 	"github.com/sallyport-mfa/sallyport/authd/person"
 	"github.com/sallyport-mfa/sallyport/authd/rules"
+	"github.com/sallyport-mfa/sallyport/internal/directory"
 	"github.com/sallyport-mfa/sallyport/internal/frames"
 )
 

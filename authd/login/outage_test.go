@@ -13,11 +13,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/sallyport-mfa/sallyport/authd/directory"
 	"github.com/sallyport-mfa/sallyport/authd/failmode"
 	"github.com/sallyport-mfa/sallyport/authd/login"
 	"github.com/sallyport-mfa/sallyport/authd/upstream"
 	"github.com/sallyport-mfa/sallyport/authd/verifiertest"
+	"github.com/sallyport-mfa/sallyport/internal/directory"
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
 	"github.com/sallyport-mfa/sallyport/internal/frames"
 )

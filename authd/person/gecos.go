@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/sallyport-mfa/sallyport/authd/config"
-	"github.com/sallyport-mfa/sallyport/authd/directory"
+	"github.com/sallyport-mfa/sallyport/internal/directory"
 )
 
 // GECOS knows which parts of the GECOS field the users of this host may write:

@@ -15,7 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/sallyport-mfa/sallyport/authd/config"
-	"github.com/sallyport-mfa/sallyport/authd/directory"
+	"github.com/sallyport-mfa/sallyport/internal/directory"
 )
 
 // ErrNoName says that everything needed is known, and gives the person no name

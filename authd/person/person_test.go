@@ -13,7 +13,7 @@ import (
 	"unicode"
 
 	"github.com/sallyport-mfa/sallyport/authd/config"
-	"github.com/sallyport-mfa/sallyport/authd/directory"
+	"github.com/sallyport-mfa/sallyport/internal/directory"
 )
 
 // mapping is what `mapping = TEXT` means in authd.toml.

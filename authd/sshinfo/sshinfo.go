@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package sshinfo reads what sshd puts into the PAM environment about a
-// connection: SSH_AUTH_INFO_0 and SSH_CONNECTION, and which CA stands behind a
-// certificate in there. It never decides whether the process that sent them is to
-// be believed.
+// connection: SSH_AUTH_INFO_0 and SSH_CONNECTION. It never decides whether the
+// process that sent them is to be believed.
 package sshinfo
 
 import (

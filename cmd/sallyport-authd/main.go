@@ -18,8 +18,8 @@ import (
 
 	"github.com/sallyport-mfa/sallyport/authd/config"
 	"github.com/sallyport-mfa/sallyport/authd/daemon"
-	"github.com/sallyport-mfa/sallyport/authd/eventlog"
 	"github.com/sallyport-mfa/sallyport/internal/cli"
+	"github.com/sallyport-mfa/sallyport/internal/eventlog"
 	"github.com/sallyport-mfa/sallyport/internal/version"
 )
 

@@ -23,7 +23,7 @@ import (
 
 	"github.com/sallyport-mfa/sallyport/authd/breakglass"
 	"github.com/sallyport-mfa/sallyport/authd/breakglass/server"
-	"github.com/sallyport-mfa/sallyport/authd/eventlog"
+	"github.com/sallyport-mfa/sallyport/internal/eventlog"
 	"github.com/sallyport-mfa/sallyport/internal/version"
 )
 

@@ -19,8 +19,8 @@ import (
 
 	"github.com/sallyport-mfa/sallyport/authd/config"
 	"github.com/sallyport-mfa/sallyport/authd/rules"
-	"github.com/sallyport-mfa/sallyport/authd/sshinfo"
 	"github.com/sallyport-mfa/sallyport/internal/cli"
+	"github.com/sallyport-mfa/sallyport/internal/sshcert"
 )
 
 // asked is what rules explain is told of a login.
@@ -177,7 +177,7 @@ func (a *app) addCertificate(f *rules.Facts, conf *config.Config, file string) e
 	f.Keys = append(f.Keys, ssh.FingerprintSHA256(cert.Key))
 	ca, err := conf.Authorities().Check(cert, f.Time, f.Source)
 	switch {
-	case errors.Is(err, sshinfo.ErrCannotTell):
+	case errors.Is(err, sshcert.ErrCannotTell):
 		f.CertificatesUnknown = true
 		a.Notef("warning: %s: %v\n", file, err)
 	case err != nil:

@@ -10,7 +10,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/activation"
 
-	"github.com/sallyport-mfa/sallyport/authd/socket"
+	"github.com/sallyport-mfa/sallyport/internal/socket"
 )
 
 // Passed is the socket that systemd passes (sd_listen_fds(3)), or nil.

@@ -20,7 +20,7 @@ import (
 	goldap "github.com/go-ldap/ldap/v3"
 
 	"github.com/sallyport-mfa/sallyport/authd/config"
-	"github.com/sallyport-mfa/sallyport/authd/directory"
+	"github.com/sallyport-mfa/sallyport/internal/directory"
 	"github.com/sallyport-mfa/sallyport/internal/invite"
 )
 

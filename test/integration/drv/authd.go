@@ -14,7 +14,7 @@ import (
 
 	"github.com/sallyport-mfa/sallyport/authd/config"
 	"github.com/sallyport-mfa/sallyport/authd/daemon"
-	"github.com/sallyport-mfa/sallyport/authd/eventlog"
+	"github.com/sallyport-mfa/sallyport/internal/eventlog"
 )
 
 // runAuthd is sallyport-authd on a host whose clock is wrong.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sshinfo_test
+package sshcert_test
 
 import (
 	"crypto/ed25519"
@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"github.com/sallyport-mfa/sallyport/authd/sshinfo"
+	"github.com/sallyport-mfa/sallyport/internal/sshcert"
 )
 
 func newSigner(t testing.TB) ssh.Signer {
@@ -48,7 +48,7 @@ func TestCheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	authorities := sshinfo.Authorities{"ops": {ours.PublicKey(), old.PublicKey(), rsaCA.PublicKey()}, "dev": {newSigner(t).PublicKey()}}
+	authorities := sshcert.Authorities{"ops": {ours.PublicKey(), old.PublicKey(), rsaCA.PublicKey()}, "dev": {newSigner(t).PublicKey()}}
 	now := time.Date(2026, 7, 15, 12, 0, 0, 0, time.UTC)
 	at := func(d time.Duration) uint64 { return uint64(now.Add(d).Unix()) }
 	here := netip.MustParseAddr("10.0.4.7")
@@ -67,8 +67,8 @@ func TestCheck(t *testing.T) {
 		"by the CA's older key": {old, nil, here, "", nil},
 		"without an address":    {ours, nil, netip.Addr{}, "", nil},
 		"for nobody by name":    {ours, func(c *ssh.Certificate) { c.ValidPrincipals = nil }, here, "", nil},
-		"of another CA":         {theirs, nil, here, "", sshinfo.ErrNotOurs},
-		"of a host":             {ours, func(c *ssh.Certificate) { c.CertType = ssh.HostCert }, here, "not a user certificate", sshinfo.ErrMalformed},
+		"of another CA":         {theirs, nil, here, "", sshcert.ErrNotOurs},
+		"of a host":             {ours, func(c *ssh.Certificate) { c.CertType = ssh.HostCert }, here, "not a user certificate", sshcert.ErrMalformed},
 		"the last second":       {ours, func(c *ssh.Certificate) { c.ValidBefore = at(time.Second) }, here, "", nil},
 		"expired":               {ours, func(c *ssh.Certificate) { c.ValidBefore = at(0) }, here, "expired", nil},
 		"from now on":           {ours, func(c *ssh.Certificate) { c.ValidAfter = at(0) }, here, "", nil},
@@ -80,11 +80,11 @@ func TestCheck(t *testing.T) {
 		"exactly here":          {ours, option("source-address", "10.0.4.7"), here, "", nil},
 		"here, host bits set":   {ours, option("source-address", "10.0.4.1/24"), here, "", nil},
 		"here, written as IPv6": {ours, option("source-address", "10.0.4.0/24"), netip.MustParseAddr("::ffff:10.0.4.7"), "", nil},
-		"elsewhere":             {ours, option("source-address", "10.0.5.0/24"), here, "may not be used from 10.0.4.7", sshinfo.ErrMalformed},
+		"elsewhere":             {ours, option("source-address", "10.0.5.0/24"), here, "may not be used from 10.0.4.7", sshcert.ErrMalformed},
 		"by host name":          {ours, option("source-address", "db1.example"), here, "may not be used", nil},
 		"from nowhere":          {ours, option("source-address", ""), here, "may not be used", nil},
-		"here, but who knows":   {ours, option("source-address", "10.0.4.0/24"), netip.Addr{}, "", sshinfo.ErrCannotTell},
-		"signed by SHA-1":       {sha1, nil, here, "broken algorithm", sshinfo.ErrMalformed},
+		"here, but who knows":   {ours, option("source-address", "10.0.4.0/24"), netip.Addr{}, "", sshcert.ErrCannotTell},
+		"signed by SHA-1":       {sha1, nil, here, "broken algorithm", sshcert.ErrMalformed},
 		"signed by SHA-512":     {sha512, nil, here, "", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -126,11 +126,14 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// key1 is a public key that anybody may know.
+const key1 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGTbjiPOlWxyimKlMK7MrCYpBsmbgovsLetfmledD7TI"
+
 func FuzzParseAuthority(f *testing.F) {
 	f.Add(key1 + " comment\n# x\n\n")
 	f.Add("cert-authority,principals=\"x\" " + key1)
 	f.Fuzz(func(t *testing.T, text string) {
-		keys, err := sshinfo.ParseAuthority(text)
+		keys, err := sshcert.ParseAuthority(text)
 		if (err == nil) != (len(keys) > 0) {
 			t.Errorf("%d keys, %v", len(keys), err)
 		}

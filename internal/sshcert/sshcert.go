@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sshinfo
+// Package sshcert says which certificate authority stands behind an SSH user
+// certificate, and whether it may be used now and from an address. Which account a
+// certificate opens, it leaves to others.
+package sshcert
 
 import (
 	"bytes"
@@ -46,10 +49,13 @@ func ParseAuthority(text string) ([]ssh.PublicKey, error) {
 	return keys, nil
 }
 
+// ErrMalformed is wrapped by the errors about certificates and keys that are not in order.
+var ErrMalformed = errors.New("malformed")
+
 // Errors of Authorities.Check.
 var (
 	// ErrNotOurs says that no CA of that name list signed the certificate.
-	ErrNotOurs = errors.New("the certificate is of no CA in authd.toml")
+	ErrNotOurs = errors.New("the certificate is of no CA in the configuration")
 	// ErrCannotTell says that a condition of the certificate cannot be looked at.
 	ErrCannotTell = errors.New("the certificate is bound to source addresses, and the address is not known")
 )
