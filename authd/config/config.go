@@ -15,13 +15,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/sallyport-mfa/sallyport/authd/rules"
 	"github.com/sallyport-mfa/sallyport/authd/throttle"
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
 	"github.com/sallyport-mfa/sallyport/internal/keyproof"
+	"github.com/sallyport-mfa/sallyport/internal/ownfile"
 	"github.com/sallyport-mfa/sallyport/internal/sshcert"
 	"github.com/sallyport-mfa/sallyport/internal/tomlfile"
 )
@@ -114,7 +114,7 @@ type Gateway struct {
 // it, and reads the secret key that it names. Errors name the file, and each setting that is wrong. Files that
 // another account could change are refused: who can write them decides who logs in.
 func Load(path string) (*Config, error) {
-	c, err := load(path, ownFile)
+	c, err := load(path, ownfile.Check)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +126,7 @@ func Load(path string) (*Config, error) {
 			continue
 		}
 		// That it is missing is for those to say who read it.
-		if err := ownFile(ca.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := ownfile.Check(ca.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("%s: %s: %w", path, ca.setting, err)
 		}
 	}
@@ -306,25 +306,6 @@ func (l *Limits) check() []error {
 		errs = append(errs, fmt.Errorf("limits.open_people is %d; it may be 1 to 32768", l.OpenPeople))
 	}
 	return errs
-}
-
-// ownFile refuses a file that others than root and this process's account can change.
-func ownFile(path string) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return fmt.Errorf("read configuration: %w", err)
-	}
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	mode := info.Mode().Perm()
-	switch {
-	case !ok:
-		return fmt.Errorf("read configuration: the owner of %s cannot be seen", path)
-	case owner.Uid != 0 && int(owner.Uid) != os.Geteuid():
-		return fmt.Errorf("%s belongs to uid %d, who could let anybody in with it: chown it to root", path, owner.Uid)
-	case mode&0o002 != 0 || mode&0o020 != 0 && owner.Gid != 0:
-		return fmt.Errorf("%s can be changed by others (mode %04o, gid %d), who could let anybody in with it: chmod go-w it", path, mode, owner.Gid)
-	}
-	return nil
 }
 
 // maxSecret bounds a file that holds a secret, in bytes.

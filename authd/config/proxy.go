@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/sallyport-mfa/sallyport/authd/proxy"
+	"github.com/sallyport-mfa/sallyport/internal/ownfile"
 )
 
 // Proxy is the HTTP proxy on the way to the verifiers.
@@ -92,7 +93,7 @@ func (p *Proxy) load() error {
 	if p.CAFile == "" {
 		return nil
 	}
-	if err := ownFile(p.CAFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := ownfile.Check(p.CAFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("verifier.proxy.ca_file: %w", err)
 	}
 	pem, err := os.ReadFile(p.CAFile)

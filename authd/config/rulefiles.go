@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sallyport-mfa/sallyport/authd/rules"
+	"github.com/sallyport-mfa/sallyport/internal/ownfile"
 	"github.com/sallyport-mfa/sallyport/internal/sshcert"
 	"github.com/sallyport-mfa/sallyport/internal/tomlfile"
 )
@@ -49,7 +50,7 @@ func load(path string, trust func(path string) error) (*Config, error) {
 // because others can change them.
 func LoadToCheck(path string) (c *Config, untrusted []string, err error) {
 	c, err = load(path, func(path string) error {
-		if err := ownFile(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := ownfile.Check(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			untrusted = append(untrusted, err.Error())
 		}
 		return nil
@@ -169,7 +170,7 @@ func (c *Config) trustedCAs() error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(c.SSHCA)) {
 		if path := c.SSHCA[name].PublicKeyFile; path != "" {
-			if err := ownFile(path); err != nil {
+			if err := ownfile.Check(path); err != nil {
 				errs = append(errs, fmt.Errorf("ssh_ca.%s.public_key_file: %w", name, err))
 			}
 		}

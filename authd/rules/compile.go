@@ -4,12 +4,12 @@ package rules
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/sallyport-mfa/sallyport/internal/match"
 )
 
 // Compile checks a list of rules. The error names every fault, each with the
@@ -71,14 +71,14 @@ func compile(r Rule, share shared) (compiled, []error) {
 			c.conditions = append(c.conditions, cond)
 		}
 	}
-	one := func(name string, written []string, k kind, value func(*login) (string, bool)) {
+	one := func(name string, written []string, k match.Kind, value func(*login) (string, bool)) {
 		if len(written) == 0 {
 			return
 		}
 		key := name + "\x00" + strings.Join(written, "\x00")
 		cond, known := share[key]
 		if !known {
-			l, err := compileList(written, k)
+			l, err := match.NewList(written, k)
 			if err != nil {
 				add(name, nil, err)
 				return
@@ -88,10 +88,10 @@ func compile(r Rule, share shared) (compiled, []error) {
 		}
 		add(name, cond, nil)
 	}
-	one("services", r.Services, patterned, serviceOf)
-	one("users", r.Users, patterned, userOf)
-	one("targets", r.Targets, patterned, targetOf)
-	one("commands", r.Commands, free, commandOf)
+	one("services", r.Services, match.Patterned, serviceOf)
+	one("users", r.Users, match.Patterned, userOf)
+	one("targets", r.Targets, match.Patterned, targetOf)
+	one("commands", r.Commands, match.Free, commandOf)
 	keys, err := compileKeys(&r)
 	add("keys", keys, err)
 	certificates, err := compileCertificates(r.Certificates)
@@ -132,7 +132,7 @@ func checkAction(r *Rule) []error {
 	default:
 		errs = append(errs, fmt.Errorf(`action %q is none of "require", "bypass", "deny"`, r.Action))
 	}
-	if r.Command != "" && (r.Action != Bypass || strings.ContainsFunc(r.Command, isControl)) {
+	if r.Command != "" && (r.Action != Bypass || strings.ContainsFunc(r.Command, match.IsControl)) {
 		errs = append(errs, errors.New("command belongs to a bypass rule and is one line"))
 	}
 	return errs
@@ -159,7 +159,7 @@ func checkBypass(r *Rule, wide bool) []error {
 			errs = append(errs, fmt.Errorf("%s can only tighten: whoever may start one program as another account can often start any; write a require or deny rule with %s = [\"!…\"], or leave %[1]s out", tightening.name, tightening.name))
 		}
 	}
-	if !r.Broad && !narrow(r.Users) && !narrow(r.Keys) && !narrowCertificates(r.Certificates) && (wide || !narrow(r.Sources)) {
+	if !r.Broad && !match.Narrow(r.Users) && !match.Narrow(r.Keys) && !narrowCertificates(r.Certificates) && (wide || !match.Narrow(r.Sources)) {
 		errs = append(errs, errors.New("a bypass rule without users, keys or a network opens the door for everyone: name one, or say broad = true"))
 	}
 	return errs
@@ -168,7 +168,7 @@ func checkBypass(r *Rule, wide bool) []error {
 // narrowCertificates says that each value names certificates, and not just who
 // signed them.
 func narrowCertificates(list []Certificates) bool {
-	return len(list) > 0 && !slices.ContainsFunc(list, func(c Certificates) bool { return !narrow(c.Principals) && !narrow(c.KeyIDs) })
+	return len(list) > 0 && !slices.ContainsFunc(list, func(c Certificates) bool { return !match.Narrow(c.Principals) && !match.Narrow(c.KeyIDs) })
 }
 
 // A nil *T in an interface is not nil, so these return interfaces.
@@ -180,8 +180,8 @@ func compileKeys(r *Rule) (condition, error) {
 	var errs []error
 	norm := make([]string, len(r.Keys))
 	for i, k := range r.Keys {
-		value, negated := split(k)
-		fingerprint, err := parseFingerprint(value)
+		value, negated := match.Split(k)
+		fingerprint, err := match.ParseFingerprint(value)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -194,7 +194,7 @@ func compileKeys(r *Rule) (condition, error) {
 		return nil, errors.Join(errs...)
 	}
 	r.Keys = norm
-	l, err := compileList(norm, free)
+	l, err := match.NewList(norm, match.Free)
 	return &keysCondition{l}, err
 }
 
@@ -208,8 +208,8 @@ func compileCertificates(written []Certificates) (condition, error) {
 		if w.CA == "" {
 			errs = append(errs, errors.New("ca is missing: the name of a table [ssh_ca.NAME] of authd.toml"))
 		}
-		principals, err1 := compileList(w.Principals, free)
-		keyIDs, err2 := compileList(w.KeyIDs, free)
+		principals, err1 := match.NewList(w.Principals, match.Free)
+		keyIDs, err2 := match.NewList(w.KeyIDs, match.Free)
 		errs = append(errs, flatten(err1)...)
 		errs = append(errs, flatten(err2)...)
 		c.any = append(c.any, certificate{w.CA, principals, keyIDs})
@@ -224,8 +224,8 @@ func compileSources(written []string) (c condition, wide bool, err error) {
 	s := &sourcesCondition{written: written}
 	var errs []error
 	for _, w := range written {
-		value, negated := split(w)
-		p, err := parseNetwork(value)
+		value, negated := match.Split(w)
+		p, err := match.ParseNetwork(value)
 		switch {
 		case err != nil:
 			errs = append(errs, err)
@@ -246,8 +246,8 @@ func compileGroups(name string, written []string, ask func(context.Context, *log
 	c := &groupsCondition{label: name, written: written, ask: ask, asked: asked}
 	var errs []error
 	for _, w := range written {
-		value, negated := split(w)
-		if err := checkValue(value, plainOnly); err != nil {
+		value, negated := match.Split(w)
+		if err := match.CheckValue(value, match.PlainOnly); err != nil {
 			errs = append(errs, err)
 		}
 		if negated {
@@ -257,38 +257,4 @@ func compileGroups(name string, written []string, ask func(context.Context, *log
 		}
 	}
 	return c, errors.Join(errs...)
-}
-
-// parseNetwork reads a prefix or a single address; host bits must be zero.
-func parseNetwork(s string) (netip.Prefix, error) {
-	if addr, err := netip.ParseAddr(s); err == nil {
-		if addr.Zone() != "" {
-			return netip.Prefix{}, fmt.Errorf("%q has a zone", s)
-		}
-		addr = addr.Unmap()
-		return netip.PrefixFrom(addr, addr.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(s)
-	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("%q is neither an address nor a network such as 10.0.4.0/24", s)
-	}
-	if p.Masked() != p {
-		return netip.Prefix{}, fmt.Errorf("%q has host bits set; did you mean %s?", s, p.Masked())
-	}
-	if p.Addr().Is4In6() {
-		return netip.Prefix{}, fmt.Errorf("%q is an IPv4 network written as IPv6; write it as IPv4", s)
-	}
-	return p, nil
-}
-
-// parseFingerprint reads a fingerprint as ssh-keygen -l prints it.
-func parseFingerprint(s string) (string, error) {
-	b64, ok := strings.CutPrefix(s, "SHA256:")
-	b64 = strings.TrimRight(b64, "=")
-	sum, err := base64.RawStdEncoding.Strict().DecodeString(b64)
-	// The decoder passes over line breaks, which no fingerprint of a login has.
-	if !ok || err != nil || len(sum) != 32 || len(b64) != base64.RawStdEncoding.EncodedLen(len(sum)) {
-		return s, fmt.Errorf("%q is not a fingerprint as ssh-keygen -l prints it, SHA256:…", s)
-	}
-	return "SHA256:" + b64, nil
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sallyport-mfa/sallyport/internal/match"
 )
 
 // login is what the rules are asked about, and what was looked up for it so far.
@@ -45,12 +47,13 @@ func ofTheKey(c condition) bool {
 
 // oneName is a condition on a single name of the login.
 type oneName struct {
-	*list
+	*match.List
 	label string
 	value func(l *login) (value string, known bool)
 }
 
-func (c *oneName) name() string { return c.label }
+func (c *oneName) name() string   { return c.label }
+func (c *oneName) want() []string { return c.Want() }
 
 func (c *oneName) truth(_ context.Context, l *login) Truth {
 	value, known := c.value(l)
@@ -58,9 +61,9 @@ func (c *oneName) truth(_ context.Context, l *login) Truth {
 	case !known:
 		return Unknown
 	case value == "":
-		return c.fits()
+		return c.Fits()
 	}
-	return c.fitsOne(value)
+	return c.FitsOne(value)
 }
 
 func (c *oneName) have(l *login) string {
@@ -81,15 +84,16 @@ func serviceOf(l *login) (string, bool) { return l.Service, true }
 func targetOf(l *login) (string, bool)  { return l.Target, !l.TargetUnknown }
 func commandOf(l *login) (string, bool) { return l.Command, !l.CommandUnknown }
 
-type keysCondition struct{ *list }
+type keysCondition struct{ *match.List }
 
-func (c *keysCondition) name() string { return "keys" }
+func (c *keysCondition) name() string   { return "keys" }
+func (c *keysCondition) want() []string { return c.Want() }
 
 func (c *keysCondition) truth(_ context.Context, l *login) Truth {
 	if l.KeysUnknown {
 		return Unknown
 	}
-	return c.fits(l.Keys...)
+	return c.Fits(l.Keys...)
 }
 
 func (c *keysCondition) have(l *login) string {
@@ -107,7 +111,7 @@ type certificatesCondition struct{ any []certificate }
 // certificate is Certificates, compiled.
 type certificate struct {
 	ca                 string
-	principals, keyIDs *list // nil: no condition
+	principals, keyIDs *match.List // nil: no condition
 }
 
 func (c *certificatesCondition) name() string { return "certificates" }
@@ -117,10 +121,10 @@ func (c *certificatesCondition) want() []string {
 	for _, w := range c.any {
 		s := "CA " + w.ca
 		if w.principals != nil {
-			s += " principals " + strings.Join(w.principals.written, " ")
+			s += " principals " + strings.Join(w.principals.Want(), " ")
 		}
 		if w.keyIDs != nil {
-			s += " key ids " + strings.Join(w.keyIDs.written, " ")
+			s += " key ids " + strings.Join(w.keyIDs.Want(), " ")
 		}
 		out = append(out, s)
 	}
@@ -141,8 +145,8 @@ func (c *certificatesCondition) truth(_ context.Context, l *login) Truth {
 
 func (w certificate) fits(c *Certificate) bool {
 	return w.ca == c.CA &&
-		(w.principals == nil || w.principals.fits(c.Principals...) == True) &&
-		(w.keyIDs == nil || w.keyIDs.fitsOne(c.KeyID) == True)
+		(w.principals == nil || w.principals.Fits(c.Principals...) == True) &&
+		(w.keyIDs == nil || w.keyIDs.FitsOne(c.KeyID) == True)
 }
 
 func (c *certificatesCondition) have(l *login) string {
@@ -171,7 +175,7 @@ func (c *sourcesCondition) truth(_ context.Context, l *login) Truth {
 	if l.SourceUnknown {
 		return Unknown
 	}
-	return of((len(c.positive) == 0 || within(l.Source, c.positive)) && !within(l.Source, c.negative))
+	return match.Of((len(c.positive) == 0 || within(l.Source, c.positive)) && !within(l.Source, c.negative))
 }
 
 func (c *sourcesCondition) have(l *login) string {
@@ -203,7 +207,7 @@ func (c *groupsCondition) want() []string { return c.written }
 
 // truth stops asking as soon as the answer cannot change.
 func (c *groupsCondition) truth(ctx context.Context, l *login) Truth {
-	truth := of(len(c.positive) == 0)
+	truth := match.Of(len(c.positive) == 0)
 	for _, g := range c.positive {
 		if truth = max(truth, c.ask(ctx, l, g)); truth == True {
 			break
@@ -213,7 +217,7 @@ func (c *groupsCondition) truth(ctx context.Context, l *login) Truth {
 		if truth == False {
 			break
 		}
-		truth = min(truth, c.ask(ctx, l, g).not())
+		truth = min(truth, c.ask(ctx, l, g).Not())
 	}
 	return truth
 }

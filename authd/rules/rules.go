@@ -11,38 +11,19 @@ import (
 	"iter"
 	"net/netip"
 	"time"
+
+	"github.com/sallyport-mfa/sallyport/internal/match"
 )
 
-// Truth is a value of Kleene's three-valued logic. What could not be found out
-// is Unknown, and stays so under every operator that it decides.
-type Truth int8
+// Truth is a value of Kleene's three-valued logic.
+type Truth = match.Truth
 
-// The truth values, ordered so that AND is the least and OR the greatest.
+// The truth values.
 const (
-	False Truth = iota
-	Unknown
-	True
+	False   = match.False
+	Unknown = match.Unknown
+	True    = match.True
 )
-
-func (t Truth) String() string {
-	switch t {
-	case True:
-		return "true"
-	case False:
-		return "false"
-	}
-	return "unknown"
-}
-
-// not turns true and false round; NOT unknown is unknown.
-func (t Truth) not() Truth { return True - t }
-
-func of(b bool) Truth {
-	if b {
-		return True
-	}
-	return False
-}
 
 // Action is what a rule demands of a login.
 type Action string
@@ -180,7 +161,7 @@ type Set struct {
 // index puts rule i where candidates will look for it.
 func (s *Set) index(i int) {
 	users := s.rules[i].rule.Users
-	if !exact(users) {
+	if !match.Exact(users) {
 		s.others = append(s.others, i)
 		return
 	}
