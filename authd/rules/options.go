@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/sallyport-mfa/sallyport/internal/match"
 )
 
 // Factors are the factors that a rule may name.
@@ -56,3 +58,7 @@ func (o *Options) checkFactors() []error {
 	}
 	return errs
 }
+
+// Fits says whether a list of names and patterns, as a rule has it, holds for one
+// name. The empty list holds.
+func Fits(written []string, name string) bool { return match.Fits(written, name) }
