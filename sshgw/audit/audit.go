@@ -32,6 +32,12 @@ const (
 	Limited       Code = "gw_limited"        // a limit or penalty kept somebody out
 )
 
+// Codes are all events.
+var Codes = []Code{
+	LoginAllowed, LoginRefused, Disconnected, SessionOpened, SessionClosed, Denied, Exec, File, Forwarded, StepUp,
+	TargetRefused, RecordFailed, Reloaded, KeysRotated, Ended, Limited,
+}
+
 // Log writes events.
 type Log struct {
 	Logger *slog.Logger
