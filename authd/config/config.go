@@ -105,11 +105,6 @@ type Limits struct {
 	OpenPeople int `toml:"open_people"`          // counted by fail_mode open in one outage; further ones are denied
 }
 
-// Gateway names the account of the SSH gateway. Without one sshgw.sock serves nobody.
-type Gateway struct {
-	User string `toml:"user"`
-}
-
 // Load reads, checks and completes the file at path with those of rules.d beside
 // it, and reads the secret key that it names. Errors name the file, and each setting that is wrong. Files that
 // another account could change are refused: who can write them decides who logs in.
@@ -196,6 +191,7 @@ func defaults() *Config {
 		},
 		Limits:   Limits{Root: 1024, RootPerUID: 64, User: 64, UserPerUID: 4, Gateway: 256, Grants: 8192, OpenPeople: 4096},
 		Throttle: defaultThrottle(),
+		Gateway:  defaultGateway(),
 		LDAP:     defaultLDAP(),
 	}
 }
@@ -208,6 +204,7 @@ func (c *Config) check() error {
 	errs = append(errs, c.Limits.check()...)
 	errs = append(errs, c.checkThrottle()...)
 	errs = append(errs, c.Metrics.check()...)
+	errs = append(errs, c.Gateway.check()...)
 	errs = append(errs, c.checkServices()...)
 	errs = append(errs, c.checkLDAP()...)
 	errs = append(errs, c.checkSSHCA()...)

@@ -28,6 +28,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/authd/metrics"
 	"github.com/sallyport-mfa/sallyport/authd/passport"
 	"github.com/sallyport-mfa/sallyport/authd/process"
+	"github.com/sallyport-mfa/sallyport/authd/sshkeys"
 	"github.com/sallyport-mfa/sallyport/authd/throttle"
 	"github.com/sallyport-mfa/sallyport/authd/upstream"
 	"github.com/sallyport-mfa/sallyport/internal/directory"
@@ -79,6 +80,8 @@ func Run(ctx context.Context, opt Options) error {
 		People: people, Grants: login.NewGrants(opt.Now), UserPeople: userPeople, UserGrants: login.NewGrants(opt.Now), FailMode: d.gate, Habits: habits,
 		Throttle: throttle.New(opt.Now), UserThrottle: throttle.New(opt.Now), Meter: d.metrics,
 		Hostname: hostname(ctx), Now: opt.Now, NewID: newID, Log: opt.Log, Command: commandOf,
+		Grace:    login.NewGrace(clock.Clock{Now: opt.Now, Boot: clock.System().Boot}),
+		SSHKeys:  sshkeys.New(opt.Now, opt.Log),
 		LoginUID: process.ID.LoginUID, Args: process.Args, Passport: passport.New(passport.Proc{FS: os.DirFS("/proc")}),
 	}
 	if d.away != nil {

@@ -70,6 +70,8 @@ func (a *asking) await(ctx context.Context, c choice) (*verdict, *choice) {
 	switch {
 	case w.over() && (digits != "" || unreached(w.final.auth.Status)):
 		return a.judgeEnd(ctx, w), nil
+	case digits != "" && a.claims.kind == kindHold:
+		return a.heldDigits(ctx, c, w, digits), nil
 	case digits != "":
 		return a.verified(ctx, c, w, digits)
 	}
@@ -237,6 +239,11 @@ func (a *asking) conclude(ctx context.Context, c choice, w *watcher) *verdict {
 	if a.req.Flags&pamSilent == 0 {
 		_ = a.conv.Show(frames.StyleInfo, textStarted(c)) // a peer that is gone shows at the next frame
 	}
+	return a.concludeQuietly(ctx, w)
+}
+
+// concludeQuietly is conclude where the person has been told.
+func (a *asking) concludeQuietly(ctx context.Context, w *watcher) *verdict {
 	err := a.machine(ctx, w.setting, max(w.ends.Sub(a.Now()), 0)+time.Second, func(ctx context.Context) error {
 		for {
 			select {

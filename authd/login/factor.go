@@ -45,6 +45,9 @@ func (l *login) secondFactor(ctx context.Context) verdict {
 		return a.preauthFailed(ctx, err)
 	}
 	l.FailMode.Served(l.who.Name)
+	if v, ok := a.touched(); ok {
+		return v
+	}
 	switch a.pre.Result {
 	case duoapi.ResultAllow:
 		return allow("verifier_allow")
@@ -53,9 +56,15 @@ func (l *login) secondFactor(ctx context.Context) verdict {
 	case duoapi.ResultEnroll:
 		return deny("not_enrolled").saying(textNotEnrolled(l.cfg.Contact))
 	}
+	if v, ok := a.recalled(); ok {
+		return v
+	}
 	a.menu = newMenu(a.pre.Devices, a.lastHabit()).only(l.service.Factors)
 	if a.menu.noPasscode && len(a.menu.options) == 0 {
 		return deny("no_method").by("factors").saying(textNoMethod(l.cfg.Contact))
+	}
+	if a.claims.kind == kindHold {
+		return a.held(ctx)
 	}
 	return a.offerToRemember(ctx, a.loop(ctx))
 }
@@ -91,6 +100,8 @@ func (a *asking) preauthFailed(ctx context.Context, err error) verdict {
 		a.glass = a.hasBreakGlass(ctx)
 	}
 	switch {
+	case l.claims.kind == kindHold: // nobody can type a code
+		return v
 	case d.Offline && l.service.Takes(duoapi.FactorPasscode): // an offline code is one
 		return a.withoutVerifier(ctx, v)
 	case a.glass:
@@ -327,6 +338,9 @@ func (a *asking) judge(res duoapi.Auth, reason, otherwise string) *verdict {
 		a.note = text
 		return nil
 	}
+	if reason == "approved" && res.Status != "timeout" {
+		a.refused()
+	}
 	if endsLogin(res.Status) {
 		v := deny(res.Status).saying(text)
 		return &v
@@ -403,6 +417,9 @@ func (a *asking) pushInfo() string {
 	pairs := [][2]string{{"Host", a.hostname()}, {"Service", a.service.Name}, {"User", a.req.User}}
 	if from := a.sourceText(); from != "" {
 		pairs = append(pairs, [2]string{"From", from})
+	}
+	if to := a.claims.goingTo(); to != "" {
+		pairs = append(pairs, [2]string{"Target", to})
 	}
 	if a.service.PushCommand && a.Command != nil && a.peer.Socket == RootSocket {
 		if command := a.Command(a.peer.Process.ID.PID); command != "" {

@@ -24,12 +24,17 @@ func (l *login) facts(ctx context.Context) rules.Facts {
 		f.Keys, f.KeysUnknown = l.ssh.auth.Keys, l.ssh.auth.KeysUnknown
 		f.Certificates, f.CertificatesUnknown = l.certificates()
 	}
+	if l.peer.Socket == GatewaySocket {
+		l.gatewayFacts(&f)
+	}
 	if l.peer.Socket != RootSocket {
 		return f
 	}
 	set := l.cfg.RuleSet()
 	if rules.KnowsTarget(f.Service) && set.NamesTargets() {
-		f.Target = l.switchesTo(ctx)
+		if rules.ChangesAccount(f.Service) {
+			f.Target = l.switchesTo(ctx)
+		}
 		f.TargetUnknown = f.Target == ""
 	}
 	if rules.KnowsCommand(f.Service) {
@@ -105,6 +110,7 @@ func (l *login) nameOf(ctx context.Context, uid string) string {
 // require rule in force for the rest of this login.
 func (l *login) decided(f rules.Facts, d rules.Decision) {
 	l.rule, l.action, l.asked = d.RuleName(), d.Action, f
+	l.required = d.Action == rules.Require && d.Rule != nil
 	if d.Action == rules.Require {
 		l.service = l.service.Under(d.Rule)
 	}

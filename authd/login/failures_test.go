@@ -99,6 +99,16 @@ func failures() []failure {
 		{reason: "peer_gone", name: "while a push waits", outcome: frames.OutcomeDeny, answers: []any{"push"}, ctx: endsWith(login.ErrPeerGone)},
 		{reason: "protocol_error", outcome: frames.OutcomeDeny, answers: []any{login.ErrProtocol}},
 		{reason: "shutdown", setting: "stop_timeout", outcome: frames.OutcomeUnavailable, answers: []any{"push"}, ctx: endsWith(login.ErrShutdown)},
+		{reason: "bad_claims", outcome: frames.OutcomeDeny, peer: &gatewayPeer, req: gatewayRequest("alice", "open")},
+		{reason: "gateway_touch", outcome: frames.OutcomeAllow, peer: &gatewayPeer, req: gatewayRequest("alice", "touch")},
+		{reason: "gateway_batch", outcome: frames.OutcomeAllow, peer: &gatewayPeer, req: gatewayRequest("alice", "batch")},
+		{reason: "gateway_remembered", outcome: frames.OutcomeAllow, peer: &gatewayPeer, req: gatewayRequest("alice", "door"), settings: withGrace,
+			setup: func(h *host) {
+				h.verifier.Codes = []string{"123456"}
+				h.engine.Handle(h.Context(), gatewayPeer, gatewayRequest("alice", "door"), &human{h: h, answers: []any{"123456"}})
+				h.log.Reset()
+			}},
+		{reason: "not_approved", outcome: frames.OutcomeDeny, peer: &gatewayPeer, req: gatewayRequest("alice", "hold"), setup: undelivered},
 		{reason: "no_second_factor", setting: "account_without_auth", outcome: frames.OutcomeDeny, req: sshRequest(frames.HookAcctMgmt, "alice")},
 		{reason: "without_auth", setting: "account_without_auth", outcome: frames.OutcomeAllow, req: sudoRequest(frames.HookAcctMgmt)},
 	}

@@ -152,6 +152,7 @@ func newHost(t *testing.T, settings string) *host {
 		People: accounts{}, UserPeople: accounts{}, Grants: login.NewGrants(now), UserGrants: login.NewGrants(now), FailMode: gate, Now: now,
 		NewID: func() string { return "id" }, Log: log, Command: func(int32) string { return "sudo rm -rf /" },
 	}
+	h.engine.Grace = login.NewGrace(clock.Clock{Now: now, Boot: clock.System().Boot})
 	h.engine.LoginUID = func(login.ProcessID) (uint32, error) {
 		if h.loginUID == nil {
 			return 0, errors.New("no loginuid is set")

@@ -23,10 +23,11 @@ type sshFacts struct {
 	source  netip.Addr // the zero value: not known
 }
 
-func readSSH(req *frames.Request) sshFacts {
+// readSSH reads it. always says that the caller is sshd's like, whatever it sends.
+func readSSH(req *frames.Request, always bool) sshFacts {
 	info, hasInfo := req.PAMEnv[sshinfo.AuthInfoVar]
 	conn, hasConn := req.PAMEnv[sshinfo.ConnectionVar]
-	s := sshFacts{present: hasInfo || hasConn || req.Service == "sshd", conn: conn}
+	s := sshFacts{present: always || hasInfo || hasConn || req.Service == "sshd", conn: conn}
 	if !s.present {
 		return s
 	}
@@ -87,7 +88,7 @@ func (l *login) whose(ctx context.Context) (directory.Account, error) {
 		return self, nil
 	}
 	if l.peer.Socket != RootSocket {
-		return l.people.ByName(ctx, l.req.User)
+		return l.throughGateway(ctx)
 	}
 	switch l.service.Person {
 	case config.PersonCaller:

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/url"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -42,7 +43,7 @@ const (
 const UnprivilegedService = "unprivileged"
 
 // GatewayService is the service that every call on the GatewaySocket meets.
-const GatewayService = "sshgw"
+const GatewayService = rules.Gateway
 
 // Peer is the process at the other end, as the kernel describes it.
 type Peer struct {
@@ -136,6 +137,10 @@ type Engine struct {
 	// Command returns the command line of a process, "" if it cannot; for push_command.
 	Command  func(pid int32) string
 	Passport *passport.Passport // nil: no login is remembered
+	// Grace remembers answers at the gateway; nil: none is.
+	Grace *Grace
+	// SSHKeys knows the keys of people; nil: there are none.
+	SSHKeys SSHKeys
 	// LoginUID returns the audit loginuid of a process.
 	LoginUID func(process.ID) (uint32, error)
 	// Args returns the arguments of a process, nil if it cannot; nil: never.
@@ -145,7 +150,13 @@ type Engine struct {
 }
 
 // Use makes s the state of the logins to come.
-func (e *Engine) Use(s *State) { e.state.Store(s) }
+func (e *Engine) Use(s *State) {
+	old := e.state.Swap(s)
+	if e.Grace != nil && old != nil {
+		was, is := old.Config.Gateway, s.Config.Gateway
+		e.Grace.shrunk(is.Grace < was.Grace, is.StepUpGrace < was.StepUpGrace)
+	}
+}
 
 // Config is the configuration in force.
 func (e *Engine) Config() *config.Config { return e.state.Load().Config }
@@ -154,24 +165,37 @@ func (e *Engine) Config() *config.Config { return e.state.Load().Config }
 func (e *Engine) Handle(ctx context.Context, peer Peer, req *frames.Request, conv Conversation) frames.Outcome {
 	l := e.begin(peer, req, conv)
 	var v verdict
-	switch req.Hook {
-	case frames.HookAuthenticate:
-		v = l.authenticate(ctx)
-	case frames.HookAcctMgmt:
-		v = l.reported(l.account(ctx))
-	case frames.HookOpenSession:
-		v = l.reported(l.openSession(ctx))
-	case frames.HookCloseSession:
-		l.grants.Drop(peer.Process.ID)
-		l.closed(ctx)
-		v = pass("close_session")
-	case frames.HookSetcred:
-		v = pass("setcred")
-	default:
+	switch hook := req.Hook; {
+	case peer.Socket == GatewaySocket && !slices.Contains(gatewayHooks, hook):
 		v = deny("unsupported_hook")
+	default:
+		v = l.call(ctx, hook)
 	}
 	l.finish(ctx, v)
 	return v.outcome
+}
+
+// gatewayHooks are what the gateway calls: its sessions have no other hooks.
+var gatewayHooks = []frames.Hook{frames.HookAuthenticate, frames.HookSetcred, frames.HookSSHKeys}
+
+func (l *login) call(ctx context.Context, hook frames.Hook) verdict {
+	switch hook {
+	case frames.HookAuthenticate:
+		return l.authenticate(ctx)
+	case frames.HookAcctMgmt:
+		return l.reported(l.account(ctx))
+	case frames.HookOpenSession:
+		return l.reported(l.openSession(ctx))
+	case frames.HookCloseSession:
+		l.grants.Drop(l.peer.Process.ID)
+		l.closed(ctx)
+		return pass("close_session")
+	case frames.HookSetcred:
+		return pass("setcred")
+	case frames.HookSSHKeys:
+		return l.sshKeys(ctx)
+	}
+	return deny("unsupported_hook")
 }
 
 // login is one call of a hook.
@@ -201,6 +225,11 @@ type login struct {
 	username string            // their name at the verifier
 	unmapped error             // why they have none
 
+	// What the gateway says of its question; the zero value on other sockets.
+	claims    claims
+	badClaims error
+	required  bool // a rule of authd says that a factor is to be asked for
+
 	// For the log event.
 	rule    string
 	action  rules.Action // "": the rules were not asked
@@ -220,7 +249,7 @@ func (e *Engine) begin(peer Peer, req *frames.Request, conv Conversation) *login
 		Engine: e, cfg: s.Config, verifier: s.Verifier, host: s.Host, people: e.People, ldap: s.LDAP, grants: e.Grants, peer: peer, req: req, conv: conv,
 		begun: e.Now(), budget: s.Config.Timeouts.Login, id: e.NewID(),
 	}
-	l.ssh = readSSH(req)
+	l.ssh = readSSH(req, peer.Socket == GatewaySocket)
 	name := req.Service
 	switch peer.Socket {
 	case UserSocket:
@@ -228,6 +257,7 @@ func (e *Engine) begin(peer Peer, req *frames.Request, conv Conversation) *login
 		name, l.ssh, l.people, l.ldap, l.grants = UnprivilegedService, sshFacts{}, e.UserPeople, s.UserLDAP, e.UserGrants
 	case GatewaySocket:
 		name = GatewayService
+		l.ofGateway()
 	}
 	l.service = s.Config.Service(name, l.ssh.present)
 	l.base = e.Log.With(slog.String("id", l.id))
@@ -239,9 +269,12 @@ func (e *Engine) begin(peer Peer, req *frames.Request, conv Conversation) *login
 func (l *login) authenticate(ctx context.Context) verdict {
 	v := l.reported(l.decide(ctx))
 	l.granted(v)
-	if v.outcome == frames.OutcomeAllow {
+	l.bearInMind(v)
+	switch {
+	case l.peer.Socket == GatewaySocket: // one process for many people, and no further hooks
+	case v.outcome == frames.OutcomeAllow:
 		l.grants.Add(l.peer.Process, l.service.Name, l.req.User, l.proof, l.cfg.Limits.Grants)
-	} else {
+	default:
 		// What this process was allowed before it may have lost by this.
 		l.grants.Drop(l.peer.Process.ID)
 	}
@@ -249,6 +282,9 @@ func (l *login) authenticate(ctx context.Context) verdict {
 }
 
 func (l *login) decide(ctx context.Context) verdict {
+	if l.badClaims != nil {
+		return deny("bad_claims").because(l.badClaims)
+	}
 	lookups, cancel := l.lookups(ctx)
 	defer cancel()
 	if v, ok := l.identify(lookups); !ok {
@@ -264,6 +300,9 @@ func (l *login) decide(ctx context.Context) verdict {
 		return v
 	}
 	cancel()
+	if v, ok := l.batch(); ok {
+		return v
+	}
 	if v, ok := l.mapped(); ok {
 		return v
 	}
@@ -389,6 +428,7 @@ func (l *login) event(v verdict) {
 	if l.req.User != l.who.Name {
 		attrs = append(attrs, slog.String("target", l.req.User))
 	}
+	attrs = append(attrs, l.claimed()...)
 	attrs = append(attrs, l.known()...)
 	attrs = append(attrs, slog.Int("pid", int(l.peer.Process.ID.PID)), slog.Uint64("peer_uid", uint64(l.peer.UID)),
 		slog.Int64("duration_ms", l.Now().Sub(l.begun).Milliseconds()))

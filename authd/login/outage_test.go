@@ -228,6 +228,9 @@ func TestOpenAtTerminals(t *testing.T) {
 			if tc.service == "sshd" {
 				req = sshRequest(frames.HookAuthenticate, "alice")
 			}
+			if tc.socket == login.GatewaySocket {
+				req = gatewayRequest("alice", "door")
+			}
 			peer := login.Peer{Socket: tc.socket, UID: 1000, Process: process(1)}
 			outcome, _ := h.run(peer, req)
 			if (outcome == frames.OutcomeAllow) == tc.local {

@@ -399,7 +399,7 @@ func TestWhoNeverUsesASession(t *testing.T) {
 		peer login.Peer
 		req  *frames.Request
 	}{
-		"user.sock": {user, sudoRequest(frames.HookAuthenticate)}, "sshgw.sock": {gateway, sudoRequest(frames.HookAuthenticate)},
+		"user.sock": {user, sudoRequest(frames.HookAuthenticate)}, "sshgw.sock": {gateway, gatewayRequest("alice", "door")},
 		"sudo with sshd's variables": {sudoPeer(), ssh}, "another service": {sudoPeer(), other},
 	} {
 		p := &human{h: s.host}

@@ -84,6 +84,10 @@ func (l *login) hostEvent(v verdict) ([]byte, error) {
 	if l.req.User != e.User {
 		e.Target = l.req.User
 	}
+	if l.claims.kind != "" {
+		e.Target = l.claims.goingTo()
+		e.Rule = cmp.Or(l.rule, l.claims.rule)
+	}
 	if v.reason == "offline" {
 		e.Offline = l.offlineUse
 	}

@@ -292,6 +292,16 @@ func textDigits(m menu, c choice, digits string, notes ...string) string {
 	return b.String()
 }
 
+// textDigitsOnly is textDigits where nothing can be typed.
+func textDigitsOnly(c choice, digits string) string {
+	return fmt.Sprintf("Pushed a login request to %s.\n\n    Type this code there: %s\n\nWaiting for the answer ...", deviceName(c.device), digits)
+}
+
+// textNothingToHoldFor is for a login in which nobody can type.
+func textNothingToHoldFor(contact string) string {
+	return "Nothing can be typed at this login, and you have no device for a push or a phone call. Please ask " + contact + "."
+}
+
 // textRemember asks whether a login is to be remembered.
 func textRemember(d time.Duration) string {
 	return "Remember this login for sudo and su for " + textLength(d) + "? [y/N] "

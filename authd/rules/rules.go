@@ -50,7 +50,7 @@ type Rule struct {
 	Sources      []string       `toml:"sources"`      // networks or addresses
 	Keys         []string       `toml:"keys"`         // fingerprints, SHA256:…
 	Certificates []Certificates `toml:"certificates"` // SSH certificates, by who signed them
-	Targets      []string       `toml:"targets"`      // accounts that sudo or su turns to
+	Targets      []string       `toml:"targets"`      // accounts that sudo or su turns to, hosts that the gateway opens
 	Commands     []string       `toml:"commands"`     // what sudo is to run
 	Weekdays     []string       `toml:"weekdays"`     // "mon", "sat-sun"
 	Hours        string         `toml:"hours"`        // "22:00-06:00"
@@ -117,8 +117,8 @@ type Facts struct {
 	Certificates        []Certificate
 	CertificatesUnknown bool // what is in Certificates is not the whole truth
 
-	// Target is the account that sudo or su turns to; "" means that the login is
-	// no change of account.
+	// Target is the account that sudo or su turns to, or the host that the gateway
+	// is to open; "" means that the login is no such thing.
 	Target        string
 	TargetUnknown bool
 

@@ -19,15 +19,22 @@ func (r *Rule) NeedsFreshSudo() bool {
 	return r.Action == Require && len(r.Targets)+len(r.Commands) > 0 && slices.ContainsFunc(r.Services, KnowsCommand)
 }
 
-// KnowsTarget says that the PAM service changes to another account.
-func KnowsTarget(service string) bool {
+// Gateway is the service of the SSH gateway's logins.
+const Gateway = "sshgw"
+
+// ChangesAccount says that the PAM service changes to another account.
+func ChangesAccount(service string) bool {
 	return KnowsCommand(service) || slices.Contains([]string{"su", "su-l", "runuser", "runuser-l"}, service)
 }
+
+// KnowsTarget says that the service knows where to a login goes: to which account
+// of this host, or through the gateway to which other host.
+func KnowsTarget(service string) bool { return ChangesAccount(service) || service == Gateway }
 
 // Local says that the PAM service is one that no SSH connection stands behind,
 // and no address.
 func Local(service string) bool {
-	return KnowsTarget(service) || slices.Contains([]string{
+	return ChangesAccount(service) || slices.Contains([]string{
 		"login", "cron", "crond", "atd", "polkit-1", "unprivileged", "vlock", "xscreensaver",
 		"gdm-password", "gdm", "lightdm", "sddm", "xdm",
 	}, service)
@@ -45,7 +52,7 @@ func checkKnowable(r *Rule) []error {
 		only  string
 	}{
 		{"commands", len(r.Commands) > 0, KnowsCommand, `services = ["sudo", "sudo-i"]`},
-		{"targets", len(r.Targets) > 0, KnowsTarget, `services = ["sudo", "sudo-i", "su", "su-l"]`},
+		{"targets", len(r.Targets) > 0, KnowsTarget, `services = ["sudo", "sudo-i", "su", "su-l"] or ["sshgw"]`},
 	} {
 		if !c.given {
 			continue
@@ -66,7 +73,7 @@ func checkKnowable(r *Rule) []error {
 		if len(r.Keys) > 0 || len(r.Certificates) > 0 {
 			errs = append(errs, fmt.Errorf("keys and certificates: the service %s cannot know which SSH key began the session, and a key there proves nothing of who types now; use users or groups", s))
 		}
-		if KnowsTarget(s) && len(r.Sources) > 0 {
+		if ChangesAccount(s) && len(r.Sources) > 0 {
 			errs = append(errs, fmt.Errorf("sources: the service %s is started on this host and has no address; put sources into a rule for sshd", s))
 		}
 	}

@@ -23,6 +23,14 @@ type Account struct {
 	GID   uint32
 	GECOS string
 	Local bool // it stands so in /etc/passwd
+	// Absent says that it stands for a person without an account on this host.
+	Absent bool
+}
+
+// NoAccount is a person whom the name service has been asked for and does not
+// know. Its ids are -1, which no account can have.
+func NoAccount(name string) Account {
+	return Account{Name: name, UID: ^uint32(0), GID: ^uint32(0), Absent: true}
 }
 
 // Directory is the name service of this host. Its methods are safe for

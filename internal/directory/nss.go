@@ -101,6 +101,9 @@ func (n *NSS) InGroup(ctx context.Context, account Account, group string) (bool,
 	if slices.Contains(strings.Split(fields[3], ","), account.Name) {
 		return true, nil
 	}
+	if account.Absent { // in what groups its members name alone
+		return false, nil
+	}
 	ids, err := n.run(ctx, n.id, "-G", "--", account.Name)
 	if err != nil {
 		return false, fmt.Errorf("look up the groups of %q: %w", account.Name, err)

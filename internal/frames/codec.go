@@ -249,7 +249,7 @@ func (f *fields) request() (Frame, error) {
 		PAMEnv:  f.pamEnv,
 		ProcEnv: f.procEnv,
 	}
-	if r.Hook < HookAuthenticate || r.Hook > HookChauthtok {
+	if r.Hook < HookAuthenticate || r.Hook > HookSSHKeys {
 		return nil, fmt.Errorf("%w: unknown %s", ErrBroken, r.Hook)
 	}
 	if r.Service == "" || r.User == "" {

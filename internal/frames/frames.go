@@ -80,7 +80,7 @@ func (t Type) String() string {
 	return fmt.Sprintf("type %d", byte(t))
 }
 
-// Hook says which function of the module libpam called.
+// Hook says which function of the module libpam called, or what else is asked.
 type Hook byte
 
 // The hooks, as on the wire.
@@ -91,6 +91,8 @@ const (
 	HookOpenSession  Hook = 4
 	HookCloseSession Hook = 5
 	HookChauthtok    Hook = 6
+	// HookSSHKeys is none of libpam's: the gateway asks for a person's SSH keys.
+	HookSSHKeys Hook = 7
 )
 
 // String returns the name of the hook without the pam_sm_ prefix.
@@ -108,6 +110,8 @@ func (h Hook) String() string {
 		return "close_session"
 	case HookChauthtok:
 		return "chauthtok"
+	case HookSSHKeys:
+		return "ssh_keys"
 	}
 	return fmt.Sprintf("hook %d", byte(h))
 }
