@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+
+	"github.com/sallyport-mfa/sallyport/sshgw/roster"
+)
+
+// sessionChannel is a session of the client: first its wishes, then a program at a target.
+type sessionChannel struct {
+	conn *connection
+	ch   ssh.Channel
+	errs io.Writer // its stderr, which several may write to
+
+	// What was asked for before the program. Requests come one after the other.
+	pty     *ptyRequest
+	vars    []variable
+	agent   bool
+	x11     []byte
+	started bool // a program was asked for: there is one per session
+
+	mu      sync.Mutex
+	granted map[string]bool // kinds of channels that the target may open towards the client
+	bound   map[ssh.Channel]ssh.Channel
+	running *running // nil: no program
+	over    bool
+
+	gone chan struct{} // closed when the client has closed the channel
+}
+
+// running is the program of a session, at its target.
+type running struct {
+	way      *way
+	hop      *hop
+	ch       ssh.Channel
+	requests <-chan *ssh.Request
+	kind     string // shell, exec or subsystem
+	command  string // or the name of the subsystem
+	tape     *tape  // nil: not recorded
+	began    time.Time
+	carried  *roster.Channel
+	name     string
+}
+
+// session serves a session channel for the connection's target.
+func (c *connection) session(ctx context.Context, ch ssh.NewChannel) error {
+	if _, err := c.decide(ctx, c.target, c.login); err != nil {
+		return err
+	}
+	return c.serveSession(ctx, ch)
+}
+
+func (c *connection) serveSession(ctx context.Context, nc ssh.NewChannel) error {
+	ch, requests, err := nc.Accept()
+	if err != nil {
+		return nil // the connection has ended
+	}
+	s := &sessionChannel{
+		conn: c, ch: ch, errs: &locked{w: ch.Stderr()}, gone: make(chan struct{}),
+		granted: map[string]bool{}, bound: map[ssh.Channel]ssh.Channel{},
+	}
+	c.spawn(func() { drain(ch.Stderr()) }) // a client has no business there
+	var carried sync.WaitGroup
+	ordered := inOrder(c.spawn, requests, func(r *ssh.Request) { s.request(ctx, r, &carried) })
+	if !ordered {
+		c.log.Warn("a session asked too much at once")
+		_ = ch.Close()
+		c.spawn(func() { refuse(requests) })
+	}
+	close(s.gone)
+	carried.Wait()
+	s.end()
+	_ = ch.Close()
+	return nil
+}
+
+// request handles one request of the client.
+func (s *sessionChannel) request(ctx context.Context, r *ssh.Request, carried *sync.WaitGroup) {
+	s.mu.Lock()
+	program, over := s.running, s.over
+	s.mu.Unlock()
+	switch {
+	case over:
+		_ = r.Reply(false, nil)
+	case program != nil:
+		_ = r.Reply(s.pass(ctx, program, r), nil)
+	case s.started:
+		_ = r.Reply(false, nil)
+	case r.Type == "shell" || r.Type == "exec" || r.Type == "subsystem":
+		s.started = true
+		s.start(ctx, r, carried)
+	default:
+		_ = r.Reply(s.wish(r), nil)
+	}
+}
+
+// wish takes note of what a client wants for its program. Whether a rule permits it is
+// decided when the program starts as well; here, so that the client is told.
+func (s *sessionChannel) wish(r *ssh.Request) bool {
+	limits := s.conn.id.Limits
+	switch r.Type {
+	case "pty-req":
+		p, ok := parse[ptyRequest](r.Payload)
+		if !ok || s.pty != nil || limits.NoPTY || len(r.Payload) > maxTerminal {
+			return false
+		}
+		s.pty = &p
+		return true
+	case "env":
+		v, ok := parse[variable](r.Payload)
+		if !ok || len(s.vars) >= maxVariables || len(r.Payload) > maxVariable {
+			return false
+		}
+		s.vars = append(s.vars, v)
+		return true
+	case "window-change":
+		w, ok := parse[windowChange](r.Payload)
+		if !ok || s.pty == nil {
+			return false
+		}
+		s.pty.Columns, s.pty.Rows, s.pty.Width, s.pty.Height = w.Columns, w.Rows, w.Width, w.Height
+		return true
+	case "auth-agent-req@openssh.com":
+		s.agent = !limits.NoAgent
+		return s.agent
+	case "x11-req":
+		if limits.NoX11 || len(r.Payload) > maxTerminal {
+			return false
+		}
+		s.x11 = r.Payload
+		return true
+	}
+	return false
+}
+
+// pass hands a request to the program that runs.
+func (s *sessionChannel) pass(ctx context.Context, p *running, r *ssh.Request) bool {
+	switch r.Type {
+	case "window-change":
+		w, ok := parse[windowChange](r.Payload)
+		if !ok {
+			return false
+		}
+		if p.tape != nil {
+			p.tape.resize(int(w.Columns), int(w.Rows))
+		}
+	case "signal", "break", "eow@openssh.com":
+	default:
+		return false
+	}
+	ok, err := s.conn.ask(ctx, p.ch, r.Type, r.WantReply, r.Payload)
+	if errors.Is(err, errSilent) {
+		s.conn.log.Warn("a target does not answer", "request", r.Type, "target", p.way.target.Name)
+		_ = p.ch.Close()
+	}
+	return ok && err == nil
+}
+
+// ask sends a request to a peer that may never answer.
+func (c *connection) ask(ctx context.Context, ch ssh.Channel, kind string, want bool, payload []byte) (bool, error) {
+	if !want {
+		_, err := ch.SendRequest(kind, false, payload)
+		return err == nil, err
+	}
+	type answer struct {
+		ok  bool
+		err error
+	}
+	answers := make(chan answer, 1)
+	c.spawn(func() {
+		ok, err := ch.SendRequest(kind, true, payload)
+		answers <- answer{ok, err}
+	})
+	timer := time.NewTimer(c.config().Timeouts.Target)
+	defer timer.Stop()
+	select {
+	case a := <-answers:
+		return a.ok, a.err
+	case <-timer.C:
+		return false, errSilent
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
+}
+
+// say writes a text for the person. A client that does not read is not waited for.
+func (s *sessionChannel) say(text string) {
+	done := make(chan struct{})
+	s.conn.spawn(func() {
+		defer close(done)
+		newline := "\n"
+		if s.pty != nil {
+			newline = "\r\n"
+		}
+		_, _ = io.WriteString(s.errs, "sallyport: "+clip(text)+newline)
+	})
+	timer := time.NewTimer(time.Second)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	}
+}
+
+// exitRefused is the exit status of a session that the gateway ends or refuses, as ssh
+// itself has it for errors of its own.
+const exitRefused = 255
+
+// refuse ends a session whose program does not start: the person reads why.
+func (s *sessionChannel) refuse(err error) {
+	r := &refusal{ssh.ConnectionFailed, "the gateway could not do this"}
+	if !errors.As(err, &r) {
+		s.conn.log.Warn("a session was refused", "error", short(err.Error()))
+	}
+	s.say(r.text)
+	s.exit(exitRefused)
+}
+
+// exit ends the session with a status of the gateway's own.
+func (s *sessionChannel) exit(status uint32) {
+	_, _ = s.ch.SendRequest("exit-status", false, ssh.Marshal(exitStatus{status}))
+	_ = s.ch.CloseWrite()
+	s.end()
+	_ = s.ch.Close()
+}
+
+// end closes what came with the session: the agent is not asked after it.
+func (s *sessionChannel) end() {
+	s.mu.Lock()
+	s.over = true
+	program := s.running
+	bound := s.bound
+	s.bound = map[ssh.Channel]ssh.Channel{}
+	s.mu.Unlock()
+	if program != nil {
+		program.hop.leave(s)
+	}
+	for far, near := range bound {
+		_ = far.Close()
+		_ = near.Close()
+	}
+}
+
+// wants says whether the session lives and was granted channels of this kind.
+func (s *sessionChannel) wants(kind string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.over && s.granted[kind]
+}
+
+// bind ties two channels to the session; false when it is over.
+func (s *sessionChannel) bind(far, near ssh.Channel) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return false
+	}
+	s.bound[far] = near
+	return true
+}
+
+func (s *sessionChannel) unbind(far ssh.Channel) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.bound, far)
+}
+
+// forwardedAgent is the user's agent while a target is opened.
+func (s *sessionChannel) forwardedAgent(ctx context.Context) (agent.ExtendedAgent, func()) {
+	ch, requests, err := s.conn.openChannel(ctx, s.conn.server.SSH, "auth-agent@openssh.com", nil, s.conn.config().Timeouts.Target)
+	if err != nil {
+		s.conn.log.Info("the client's agent cannot be asked", "error", short(err.Error()))
+		return nil, func() {}
+	}
+	s.conn.spawn(func() { refuse(requests) })
+	s.conn.spawn(func() { drain(ch.Stderr()) })
+	if !s.bind(ch, ch) {
+		_ = ch.Close()
+		return nil, func() {}
+	}
+	return agent.NewClient(ch), func() {
+		s.unbind(ch)
+		_ = ch.Close()
+	}
+}
+
+// locked lets several goroutines write to one stream of a channel.
+type locked struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sallyport-mfa/sallyport/sshgw/audit"
+	"github.com/sallyport-mfa/sallyport/sshgw/inventory"
+	"github.com/sallyport-mfa/sallyport/sshgw/policy"
+	"github.com/sallyport-mfa/sallyport/sshgw/roster"
+)
+
+// defaultPort is sshd's.
+const defaultPort = 22
+
+// forwardTCP carries ssh -L, -D and -W through the target.
+func (c *connection) forwardTCP(ctx context.Context, nc ssh.NewChannel) error {
+	m, ok := parse[tcpOpen](nc.ExtraData())
+	if !ok || m.Port == 0 || m.Port > math.MaxUint16 {
+		return &refusal{ssh.ConnectionFailed, "this is no destination"}
+	}
+	port := uint16(m.Port)
+	w, err := c.decide(ctx, c.target, c.login)
+	if err != nil {
+		return err
+	}
+	destination := net.JoinHostPort(m.Host, strconv.Itoa(int(port)))
+	deny := func(reason, text string) error {
+		return c.denied(ctx, w.target.Name, w.login, reason, text, slog.String("rule", w.grant.Rule), slog.String("destination", short(destination)))
+	}
+	may, exact := w.grant.MayForward(m.Host, port)
+	switch {
+	case !mayOpen(c.id.Limits, m.Host, port):
+		return deny("key_options", fmt.Sprintf("the options of your key do not permit a forwarding to %s", clip(destination)))
+	case !may:
+		return deny("forward", fmt.Sprintf("the rule %q does not permit a forwarding to %s", w.grant.Rule, clip(destination)))
+	case !exact && w.grant.Record == policy.RecordRequired:
+		return deny("forward_recorded", fmt.Sprintf("sessions at %s are recorded: a rule must name %s exactly", w.target.Name, clip(destination)))
+	case !exact && c.leadsAround(ctx, w, m.Host, port):
+		return deny("forward_target", fmt.Sprintf("%s is reached through the gateway alone: use ssh -J", clip(destination)))
+	}
+	return c.through(ctx, nc, w, destination)
+}
+
+// forwardUnix carries ssh -L to a Unix socket at the target.
+func (c *connection) forwardUnix(ctx context.Context, nc ssh.NewChannel) error {
+	m, ok := parse[unixOpen](nc.ExtraData())
+	if !ok {
+		return &refusal{ssh.ConnectionFailed, "this is no destination"}
+	}
+	w, err := c.decide(ctx, c.target, c.login)
+	if err != nil {
+		return err
+	}
+	may, exact := w.grant.MayForwardUnix(m.Path)
+	reason := ""
+	switch {
+	case c.id.Limits.NoForwarding || c.id.Limits.PermitOpen != nil:
+		reason = "key_options"
+	case !may:
+		reason = "forward"
+	case !exact && w.grant.Record == policy.RecordRequired:
+		reason = "forward_recorded"
+	}
+	if reason != "" {
+		return c.denied(ctx, w.target.Name, w.login, reason, fmt.Sprintf("the rule %q does not permit a forwarding to %s", w.grant.Rule, clip(m.Path)),
+			slog.String("rule", w.grant.Rule), slog.String("destination", short(m.Path)))
+	}
+	return c.through(ctx, nc, w, m.Path)
+}
+
+// leadsAround says whether a destination, seen from a target, is the sshd of one that has
+// a rule which wants more than to let pass. What cannot be resolved may be any of them.
+func (c *connection) leadsAround(ctx context.Context, w *way, host string, port uint16) bool {
+	cfg := c.config()
+	inv := cfg.Inventory()
+	wants := func(t *inventory.Target) bool {
+		g := c.grant(ctx, cfg, t, "")
+		return !g.Allowed || !g.Raw || g.StepUp
+	}
+	host = strings.TrimSuffix(host, ".")
+	if t, ok := inv.Find(host); ok && (port == t.Port || port == defaultPort) {
+		return wants(t)
+	}
+	addrs, err := c.resolve(ctx, host)
+	if err != nil {
+		return port == defaultPort || port == w.target.Port || listensAt(inv, port)
+	}
+	for _, a := range addrs {
+		a = a.Unmap()
+		if (a.IsLoopback() || a.IsUnspecified()) && (port == w.target.Port || port == defaultPort) {
+			return !w.grant.Raw || w.grant.StepUp
+		}
+	}
+	t, ok := inv.At(host, addrs, port)
+	return ok && wants(t)
+}
+
+func listensAt(inv *inventory.Inventory, port uint16) bool {
+	for _, t := range inv.All() {
+		if t.Port == port {
+			return true
+		}
+	}
+	return false
+}
+
+// resolve looks up a host, or reads an address.
+func (c *connection) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{a}, nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, c.config().Timeouts.Dial, errors.New("no answer in time (timeouts.dial)"))
+	defer cancel()
+	return c.service.Targets.Resolve(ctx, host)
+}
+
+// through opens the same channel at the target and copies.
+func (c *connection) through(ctx context.Context, nc ssh.NewChannel, w *way, destination string) error {
+	_, to, err := c.open(ctx, w, companion{})
+	if err != nil {
+		return err
+	}
+	wait := c.config().Timeouts
+	far, farRequests, err := c.openChannel(ctx, to.SSH, nc.ChannelType(), nc.ExtraData(), wait.Dial+wait.Target)
+	if err != nil {
+		var no *ssh.OpenChannelError
+		if errors.As(err, &no) {
+			c.event(ctx, slog.LevelInfo, audit.Forwarded, w.attrs(destination, nc.ChannelType(), slog.String("result", "refused"), slog.String("error", short(no.Message)))...)
+			return &refusal{no.Reason, no.Message}
+		}
+		return c.failed(ctx, audit.TargetRefused, w.target.Name, w.login, err)
+	}
+	near, nearRequests, err := nc.Accept()
+	if err != nil {
+		_ = far.Close()
+		c.spawn(func() { refuse(farRequests) })
+		return nil
+	}
+	c.copied(ctx, roster.Opening{Kind: "forward", Way: roster.Terminated, Target: w.target.Name, Login: w.login, Detail: clip(destination), Rule: w.grant.Rule},
+		end{near, nearRequests}, end{far, farRequests}, w.attrs(destination, nc.ChannelType()))
+	return nil
+}
+
+// attrs say what is forwarded where.
+func (w *way) attrs(destination, channel string, more ...slog.Attr) []slog.Attr {
+	return append([]slog.Attr{
+		slog.String("target", w.target.Name), slog.String("login", w.login), slog.String("rule", w.grant.Rule),
+		slog.String("channel", channel), slog.String("destination", short(destination)),
+	}, more...)
+}
+
+// copied copies between the client and a far end, and says afterwards what went through.
+func (c *connection) copied(ctx context.Context, what roster.Opening, client, server end, attrs []slog.Attr) {
+	began := c.service.Now()
+	ch := c.entry.Open(what)
+	defer ch.Close()
+	var in, out int64
+	noteIn, noteOut := c.in(ch), c.out(ch)
+	join(c.spawn, client, server, func(n int64) { in += n; noteIn(n) }, func(n int64) { out += n; noteOut(n) })
+	attrs = append(attrs, slog.String("result", "ok"), slog.Int64("bytes_in", in), slog.Int64("bytes_out", out),
+		slog.Float64("seconds", c.service.Now().Sub(began).Seconds()))
+	c.event(ctx, slog.LevelInfo, audit.Forwarded, attrs...)
+}

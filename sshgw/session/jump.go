@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"strconv"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sallyport-mfa/sallyport/sshgw/audit"
+	"github.com/sallyport-mfa/sallyport/sshgw/conversation"
+	"github.com/sallyport-mfa/sallyport/sshgw/inventory"
+	"github.com/sallyport-mfa/sallyport/sshgw/roster"
+	"github.com/sallyport-mfa/sallyport/sshgw/server"
+)
+
+// jump carries ssh -J and -W on a connection to the gateway itself.
+func (c *connection) jump(ctx context.Context, nc ssh.NewChannel) error {
+	m, ok := parse[tcpOpen](nc.ExtraData())
+	if !ok || m.Port == 0 || m.Port > math.MaxUint16 {
+		return &refusal{ssh.ConnectionFailed, "this is no destination"}
+	}
+	host, port := strings.TrimSuffix(m.Host, "."), uint16(m.Port)
+	destination := net.JoinHostPort(host, strconv.Itoa(int(port)))
+	if !mayOpen(c.id.Limits, host, port) {
+		return c.denied(ctx, "", "", "key_options", fmt.Sprintf("the options of your key do not permit a jump to %s", clip(destination)),
+			slog.String("destination", short(destination)))
+	}
+	t, sshd := c.find(ctx, host, port)
+	if t == nil {
+		return c.denied(ctx, "", "", "no_such_target", fmt.Sprintf("no target is called %s", clip(destination)),
+			slog.String("destination", short(destination)))
+	}
+	cfg := c.config()
+	w := &way{target: t, grant: c.grant(ctx, cfg, t, "")}
+	switch {
+	case !sshd:
+		if may, _ := w.grant.MayForward(host, port); !w.grant.Allowed || !may {
+			return c.denied(ctx, t.Name, "", "forward", fmt.Sprintf("no rule lets %s connect to %s", c.id.Account.Name, clip(destination)),
+				slog.String("rule", w.grant.Rule), slog.String("destination", short(destination)))
+		}
+	case !w.grant.Allowed || !w.grant.Raw:
+		return c.nested(ctx, nc, w, host)
+	default:
+		port = t.Port
+	}
+	if err := c.stepUp(ctx, w, companion{}); err != nil {
+		return err
+	}
+	return c.raw(ctx, nc, w, port, destination)
+}
+
+// find says whose host a destination is, and whether it is the sshd there.
+func (c *connection) find(ctx context.Context, host string, port uint16) (t *inventory.Target, sshd bool) {
+	inv := c.config().Inventory()
+	if t, ok := inv.Find(host); ok {
+		// People write no port where they mean the target; and the target knows its own.
+		return t, port == t.Port || port == defaultPort
+	}
+	addrs, err := c.resolve(ctx, host)
+	if err != nil {
+		addrs = nil
+	}
+	if t, ok := inv.At(host, addrs, port); ok {
+		return t, true
+	}
+	for _, t := range inv.All() {
+		if at, ok := inv.At(host, addrs, t.Port); ok {
+			return at, false
+		}
+	}
+	return nil, false
+}
+
+// raw carries the stream as it is.
+func (c *connection) raw(ctx context.Context, nc ssh.NewChannel, w *way, port uint16, destination string) error {
+	far, err := c.service.Targets.DialTCP(ctx, w.target.Host, port)
+	if err != nil {
+		return c.failed(ctx, audit.TargetRefused, w.target.Name, "", err)
+	}
+	half, ok := far.(closeWriter)
+	if !ok {
+		_ = far.Close()
+		return fmt.Errorf("a connection of type %T cannot be half closed", far)
+	}
+	near, requests, err := nc.Accept()
+	if err != nil {
+		_ = far.Close()
+		return nil
+	}
+	kind := "jump"
+	if port != w.target.Port {
+		kind = "forward"
+	}
+	c.copied(ctx, roster.Opening{Kind: kind, Way: roster.Raw, Target: w.target.Name, Detail: clip(destination), Rule: w.grant.Rule},
+		end{near, requests}, end{half, nil}, w.attrs(destination, "direct-tcpip", slog.Bool("raw", true)))
+	return nil
+}
+
+// nested serves an SSH connection inside the jump, so that the rule can be kept: the
+// person's client believes the gateway's host CA. Who logs in is said in there.
+func (c *connection) nested(ctx context.Context, nc ssh.NewChannel, w *way, host string) error {
+	if !w.grant.Allowed {
+		return c.denied(ctx, w.target.Name, "", w.grant.Reason, fmt.Sprintf("no rule lets %s reach %s", c.id.Account.Name, w.target.Name),
+			slog.String("rule", w.grant.Rule))
+	}
+	key, err := c.service.Host(host)
+	if err != nil {
+		return fmt.Errorf("make a host key for a jump: %w", err)
+	}
+	ch, requests, err := nc.Accept()
+	if err != nil {
+		return nil
+	}
+	c.spawn(func() { refuse(requests) })
+	c.spawn(func() { drain(ch.Stderr()) })
+	name := w.target.Name
+	err = c.service.Inner(ctx, ch, server.Inner{
+		Outer: c.server, Host: key,
+		Handler: func(ctx context.Context, inner *server.Conn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
+			id := *inner.Identity
+			id.Target, id.Login = name, inner.SSH.User()
+			inner.Identity = &id
+			c.service.Serve(ctx, inner, channels, requests)
+		},
+		Admit: func(ctx context.Context, user string, person conversation.Person) error {
+			w, err := c.decide(ctx, name, user)
+			if err != nil {
+				return err
+			}
+			return c.stepUp(ctx, w, companion{person: person, later: person == nil})
+		},
+	})
+	if err != nil {
+		c.log.Info("a jump ended", "target", name, "error", short(err.Error()))
+	}
+	return nil
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sallyport-mfa/sallyport/sshgw/audit"
+	"github.com/sallyport-mfa/sallyport/sshgw/conversation"
+	"github.com/sallyport-mfa/sallyport/sshgw/secondfactor"
+)
+
+// stepUp asks for the factor that a rule wants of its own, once for a connection.
+func (c *connection) stepUp(ctx context.Context, w *way, with companion) error {
+	if !w.grant.StepUp {
+		return nil
+	}
+	root := c.root()
+	// One question at a time: the others may have their answer by it.
+	select {
+	case root.answering <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-root.answering }()
+	if root.answered[w.grant.Rule] {
+		return nil
+	}
+	q := secondfactor.Question{
+		Identity: c.id, Kind: secondfactor.StepUp, Rule: w.grant.Rule, Target: w.target.Name, Login: w.login,
+	}
+	person := with.person
+	if person == nil {
+		person = nobody{}
+	}
+	err := c.service.Factor.Ask(ctx, q, person)
+	if with.reads && errors.Is(err, conversation.ErrNobody) {
+		// Nothing is remembered, and nobody can type: a push, whatever the door remembers.
+		q.Kind, q.Fresh = secondfactor.Hold, true
+		err = c.service.Factor.Ask(ctx, q, person)
+	}
+	if err != nil && with.later {
+		return conversation.ErrNobody
+	}
+	attrs := []slog.Attr{slog.String("target", w.target.Name), slog.String("login", w.login), slog.String("rule", w.grant.Rule)}
+	if err != nil {
+		c.event(ctx, slog.LevelWarn, audit.StepUp, append(attrs, slog.String("result", "refused"), slog.String("error", short(err.Error())))...)
+		text := fmt.Sprintf("%s needs a second factor of its own", w.target.Name)
+		if with.person == nil || with.reads {
+			text += fmt.Sprintf(": run `ssh %s mfa %s` first, or log in at a terminal", c.gatewayName(), w.target.Name)
+		}
+		return &refusal{ssh.Prohibited, text}
+	}
+	c.event(ctx, slog.LevelInfo, audit.StepUp, append(attrs, slog.String("result", "allowed"))...)
+	root.answered[w.grant.Rule] = true
+	return nil
+}
+
+// gatewayName is how the gateway is called in what people read.
+func (c *connection) gatewayName() string { return "GATEWAY" }
