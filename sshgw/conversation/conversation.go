@@ -7,7 +7,9 @@ package conversation
 import (
 	"context"
 	"errors"
+	"strings"
 
+	"github.com/sallyport-mfa/sallyport/internal/cli"
 	"github.com/sallyport-mfa/sallyport/internal/frames"
 )
 
@@ -22,14 +24,25 @@ type Person interface {
 	Ask(ctx context.Context, text string, echo bool) (frames.Secret, error)
 }
 
-// Client calls a daemon at a Unix socket. It is safe for concurrent use.
-type Client struct {
-	Path string
-}
+// Nobody cannot be shown or asked anything.
+type Nobody struct{}
 
-// Call sends req and leads the conversation with p until the daemon is DONE, the
-// context ends, or a limit of docs/reference/frames.md fires. Any error means that
-// there was no decision, and so no.
-func (c *Client) Call(ctx context.Context, req *frames.Request, p Person) (frames.Outcome, error) {
-	panic("not built yet")
+// Show implements Person.
+func (Nobody) Show(frames.Style, string) error { return nil }
+
+// Ask implements Person.
+func (Nobody) Ask(context.Context, string, bool) (frames.Secret, error) { return "", ErrNobody }
+
+// Clean makes a text of several lines harmless: what is not a line's end or a tab and
+// moves a cursor, changes a colour or the direction of text becomes a visible escape.
+func Clean(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		parts := strings.Split(line, "\t")
+		for j, p := range parts {
+			parts[j] = cli.Escape(p)
+		}
+		lines[i] = strings.Join(parts, "\t")
+	}
+	return strings.Join(lines, "\n")
 }

@@ -42,6 +42,7 @@ type Identity struct {
 	Method    Method
 	Key       string // SHA256:… of the key that signed, of a certificate its own key's; "" for a password
 	KeyType   string
+	AuthInfo  string // the first factor as sshd writes it into SSH_AUTH_INFO_0, a certificate itself where one was used
 	CA        string // the name of the CA in sshgw.toml, "" without a certificate
 	KeyID     string // of the certificate
 	Serial    uint64 // of the certificate

@@ -7,7 +7,12 @@ package secondfactor
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/netip"
+	"os"
 
+	"github.com/sallyport-mfa/sallyport/internal/frames"
+	"github.com/sallyport-mfa/sallyport/internal/version"
 	"github.com/sallyport-mfa/sallyport/sshgw/conversation"
 	"github.com/sallyport-mfa/sallyport/sshgw/identity"
 )
@@ -38,13 +43,65 @@ type Question struct {
 // ErrRefused says that authd said no.
 var ErrRefused = errors.New("the second factor was refused")
 
+// ErrTooMany is wrapped beside ErrRefused where authd will take no other try for now.
+var ErrTooMany = errors.New("too many tries")
+
+// service is the name under which authd's configuration knows the gateway.
+const service = "sshgw"
+
+// Caller leads a conversation with authd; a conversation.Client does.
+type Caller interface {
+	Call(ctx context.Context, req *frames.Request, p conversation.Person) (frames.Outcome, error)
+}
+
 // Asker asks authd. It is safe for concurrent use.
 type Asker struct {
-	Client *conversation.Client
+	Client Caller
 }
 
 // Ask returns nil for yes, an error that wraps ErrRefused for no, and any other error
 // where there was no decision, which is a no as well.
 func (a *Asker) Ask(ctx context.Context, q Question, p conversation.Person) error {
-	panic("not built yet")
+	outcome, err := a.Client.Call(ctx, request(q), p)
+	if err != nil {
+		return fmt.Errorf("ask authd for the second factor of %s: %w", q.Identity.Account.Name, err)
+	}
+	switch outcome {
+	case frames.OutcomeAllow:
+		return nil
+	case frames.OutcomeDeny, frames.OutcomeUserUnknown:
+		return ErrRefused
+	case frames.OutcomeMaxTries:
+		return fmt.Errorf("%w: %w", ErrRefused, ErrTooMany)
+	}
+	return fmt.Errorf("ask authd for the second factor of %s: it decided nothing: %s", q.Identity.Account.Name, outcome)
+}
+
+func request(q Question) *frames.Request {
+	id := q.Identity
+	env := map[string]string{
+		"SSH_CONNECTION":        connection(id.Source, id.Local),
+		"SSH_AUTH_INFO_0":       id.AuthInfo,
+		"SALLYPORT_SSH_SESSION": id.SessionID,
+		"SALLYPORT_GATEWAY":     string(q.Kind),
+	}
+	for name, value := range map[string]string{
+		"SALLYPORT_GATEWAY_RULE": q.Rule, "SALLYPORT_TARGET": q.Target, "SALLYPORT_LOGIN": q.Login,
+	} {
+		if value != "" {
+			env[name] = value
+		}
+	}
+	if q.Fresh {
+		env["SALLYPORT_FRESH"] = "1"
+	}
+	return &frames.Request{
+		Hook: frames.HookAuthenticate, RUID: uint32(os.Getuid()), EUID: uint32(os.Geteuid()), Version: version.String(),
+		Service: service, User: id.Account.Name, TTY: q.Terminal, RHost: id.Source.Addr().String(), PAMEnv: env,
+	}
+}
+
+// connection is both ends as sshd writes them: address and port of each.
+func connection(source, local netip.AddrPort) string {
+	return fmt.Sprintf("%s %d %s %d", source.Addr(), source.Port(), local.Addr(), local.Port())
 }
