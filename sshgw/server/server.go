@@ -6,41 +6,280 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/time/rate"
 
-	"github.com/sallyport-mfa/sallyport/sshgw/conversation"
-	"github.com/sallyport-mfa/sallyport/sshgw/identity"
+	"github.com/sallyport-mfa/sallyport/internal/version"
+	"github.com/sallyport-mfa/sallyport/sshgw/audit"
+	"github.com/sallyport-mfa/sallyport/sshgw/auth"
+	"github.com/sallyport-mfa/sallyport/sshgw/config"
+	"github.com/sallyport-mfa/sallyport/sshgw/roster"
 )
 
-// Conn is an authenticated connection.
-type Conn struct {
-	Identity *identity.Identity
-	SSH      ssh.Conn
-	Log      *slog.Logger // with the connection's id and user
-	// Outer is the connection in which this one runs, nil for one over the network.
-	Outer *Conn
-	// Fields below are the owner's: activity, channels, why it ends.
+// Settings are what sshgw.toml says of connections.
+type Settings struct {
+	Limits   config.Limits
+	Timeouts config.Timeouts
 }
 
-// Handler has an authenticated connection to itself until it returns. It must read both
-// channels to their end, and returns when the connection has ended. ctx ends with the
-// connection, by whatever end.
-type Handler func(ctx context.Context, c *Conn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request)
+// HostKeys are the gateway's host keys; keys.Ring has them.
+type HostKeys interface {
+	HostSigners() []ssh.Signer
+	Announced() []ssh.Signer
+}
 
-// Active says that something happened, for the idle limit.
-func (c *Conn) Active() { panic("not built yet") }
+// Options is what New needs.
+type Options struct {
+	// Settings are those in force; asked for each connection when it comes.
+	Settings func() Settings
+	Keys     HostKeys
+	Door     *auth.Door
+	Handler  Handler
+	Roster   *roster.Roster // who is connected; nil: nobody looks
+	Events   *audit.Log
+	Log      *slog.Logger
+	// Algorithms in the order of preference; the zero value: DefaultAlgorithms.
+	Algorithms ssh.Config
+	// Wrap puts something between the network and SSH; nil: nothing.
+	Wrap func(net.Conn) net.Conn
+	Now  func() time.Time // nil: time.Now
+	Rand io.Reader        // nil: crypto/rand
+}
 
-// End closes the connection; reason is for the log, setting names what fired, "" for nothing.
-func (c *Conn) End(reason, setting string) { panic("not built yet") }
+// Server serves SSH connections. It is safe for concurrent use.
+type Server struct {
+	opt    Options
+	gate   *gate
+	noise  *rate.Limiter // of refusals in the log
+	base   context.Context
+	cancel context.CancelFunc
 
-// Inner says how to serve an SSH connection that runs inside a channel of another.
-type Inner struct {
-	Outer *Conn
-	Host  ssh.Signer // the host key to show, a certificate for the target's name
-	// Admit is asked once the client has named its user; person asks by keyboard-interactive.
-	// The outer connection is the first factor. An error refuses.
-	Admit   func(ctx context.Context, user string, person conversation.Person) error
-	Handler Handler
+	mu     sync.Mutex
+	quiet  int // refusals that the log did not say
+	ending bool
+	conns  map[*Conn]struct{}
+	live   int           // connections that are served, handshakes included
+	empty  chan struct{} // closed when none is; nil: nobody waits
+}
+
+// DefaultAlgorithms are those that the gateway offers. AES in hardware comes first, for
+// it costs half of ChaCha20; the key exchange that no quantum computer breaks comes first.
+func DefaultAlgorithms() ssh.Config {
+	return ssh.Config{
+		KeyExchanges: []string{
+			ssh.KeyExchangeMLKEM768X25519, ssh.KeyExchangeCurve25519, ssh.KeyExchangeECDHP256,
+			ssh.KeyExchangeECDHP384, ssh.KeyExchangeECDHP521, ssh.KeyExchangeDH16SHA512, ssh.KeyExchangeDH14SHA256,
+		},
+		Ciphers: []string{ssh.CipherAES128GCM, ssh.CipherAES256GCM, ssh.CipherChaCha20Poly1305, ssh.CipherAES128CTR, ssh.CipherAES256CTR},
+		MACs:    []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM, ssh.HMACSHA256, ssh.HMACSHA512},
+	}
+}
+
+// New makes a server.
+func New(o Options) *Server {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	if len(o.Algorithms.KeyExchanges) == 0 {
+		o.Algorithms = DefaultAlgorithms()
+	}
+	s := &Server{opt: o, gate: newGate(), noise: rate.NewLimiter(5, 50), conns: map[*Conn]struct{}{}}
+	s.base, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// Listen opens a listener at host:port. A gateway that starts again does not wait for
+// connections of the one before (SO_REUSEADDR, which package net sets). Dead peers are
+// found by SSH's own keepalive.
+func Listen(ctx context.Context, address string) (net.Listener, error) {
+	lc := net.ListenConfig{KeepAlive: -1}
+	l, err := lc.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen at %s: %w", address, err)
+	}
+	return l, nil
+}
+
+// Serve accepts connections until ctx ends or the listener is closed, and closes the
+// listener. It may run for several listeners at once. Connections go on when it returns: see Drain.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
+	defer func() { _ = l.Close() }()
+	wait := time.Duration(0)
+	for {
+		conn, err := l.Accept()
+		if err == nil {
+			wait = 0
+			s.accepted(conn)
+			continue
+		}
+		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		// Out of descriptors or memory: those who are in go on, and some will leave.
+		if wait = min(max(2*wait, 5*time.Millisecond), time.Second); wait == 5*time.Millisecond {
+			s.opt.Log.LogAttrs(ctx, slog.LevelError, "cannot accept connections for now", slog.Any("error", err))
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// accepted lets a connection in within the limits, else closes it.
+func (s *Server) accepted(conn net.Conn) {
+	source, local := addrPort(conn.RemoteAddr()), addrPort(conn.LocalAddr())
+	set := s.opt.Settings()
+	v, why := s.gate.enter(sourceOf(source.Addr()), set.Limits, s.opt.Now())
+	if why == nil && !s.begin() {
+		v.leave()
+		why = &refusal{"the gateway is ending", ""}
+	}
+	if why != nil {
+		_ = conn.Close()
+		s.limited(source, "", why)
+		return
+	}
+	if s.opt.Wrap != nil {
+		conn = s.opt.Wrap(conn)
+	}
+	go func() {
+		defer s.done()
+		defer v.leave()
+		defer func() { _ = conn.Close() }()
+		defer s.survive(source)
+		s.serve(conn, source, local, v, set)
+	}()
+}
+
+// survive keeps a panic in the code of one connection from the others.
+func (s *Server) survive(source netip.AddrPort) {
+	if p := recover(); p != nil {
+		s.opt.Events.Event(s.base, slog.LevelError, audit.Disconnected, slog.String("source", source.Addr().String()),
+			slog.String("reason", "panic"), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+	}
+}
+
+// limited logs that a limit kept somebody out, but not more often than anybody reads.
+func (s *Server) limited(source netip.AddrPort, user string, why *refusal) {
+	s.mu.Lock()
+	if !s.noise.Allow() {
+		s.quiet++
+		s.mu.Unlock()
+		if s.opt.Events.Count != nil {
+			s.opt.Events.Count(audit.Limited)
+		}
+		return
+	}
+	quiet := s.quiet
+	s.quiet = 0
+	s.mu.Unlock()
+	attrs := []slog.Attr{slog.String("source", source.Addr().String()), slog.String("reason", why.reason)}
+	if user != "" {
+		attrs = append(attrs, slog.String("user", user))
+	}
+	if why.setting != "" {
+		attrs = append(attrs, slog.String("setting", why.setting))
+	}
+	if quiet > 0 {
+		attrs = append(attrs, slog.Int("unlogged", quiet))
+	}
+	s.opt.Events.Event(s.base, slog.LevelWarn, audit.Limited, attrs...)
+}
+
+func (s *Server) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending {
+		return false
+	}
+	s.live++
+	return true
+}
+
+func (s *Server) done() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live--; s.live == 0 && s.empty != nil {
+		close(s.empty)
+		s.empty = nil
+	}
+}
+
+// Drain lets nobody in any more and waits until all connections have ended by
+// themselves. When ctx ends it ends those that are left, with setting in the log.
+func (s *Server) Drain(ctx context.Context, setting string) {
+	s.mu.Lock()
+	s.ending = true
+	var empty chan struct{}
+	if s.live > 0 {
+		if s.empty == nil {
+			s.empty = make(chan struct{})
+		}
+		empty = s.empty
+	}
+	s.mu.Unlock()
+	if empty == nil {
+		return
+	}
+	select {
+	case <-empty:
+		return
+	case <-ctx.Done():
+	}
+	for _, c := range s.connections() {
+		c.End("the gateway is ending", setting)
+	}
+	s.cancel() // handshakes
+	<-empty
+}
+
+// Handshakes is how many connections are not authenticated yet.
+func (s *Server) Handshakes() int {
+	s.gate.mu.Lock()
+	defer s.gate.mu.Unlock()
+	return s.gate.handshakes
+}
+
+// Each calls f for each authenticated connection over the network.
+func (s *Server) Each(f func(*Conn)) {
+	for _, c := range s.connections() {
+		f(c)
+	}
+}
+
+func (s *Server) connections() []*Conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*Conn, 0, len(s.conns))
+	for c := range s.conns {
+		list = append(list, c)
+	}
+	return list
+}
+
+func (s *Server) serverVersion() string { return "SSH-2.0-Sallyport_" + version.String() }
+
+func addrPort(a net.Addr) netip.AddrPort {
+	if t, ok := a.(*net.TCPAddr); ok {
+		p := t.AddrPort()
+		return netip.AddrPortFrom(p.Addr().Unmap().WithZone(""), p.Port())
+	}
+	return netip.AddrPort{}
 }

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package auth
+
+import (
+	"bytes"
+	"context"
+	"crypto/rsa"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sallyport-mfa/sallyport/internal/directory"
+	"github.com/sallyport-mfa/sallyport/internal/frames"
+	"github.com/sallyport-mfa/sallyport/internal/sshcert"
+	"github.com/sallyport-mfa/sallyport/internal/version"
+	"github.com/sallyport-mfa/sallyport/sshgw/config"
+	"github.com/sallyport-mfa/sallyport/sshgw/conversation"
+	"github.com/sallyport-mfa/sallyport/sshgw/identity"
+)
+
+// keyTypes are those that may sign.
+var keyTypes = []string{
+	ssh.KeyAlgoED25519, ssh.KeyAlgoSKED25519, ssh.KeyAlgoSKECDSA256, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521, ssh.KeyAlgoRSA,
+}
+
+// signatureAlgorithms are those by which they may: without SHA-1.
+var signatureAlgorithms = []string{
+	ssh.KeyAlgoED25519, ssh.KeyAlgoSKED25519, ssh.KeyAlgoSKECDSA256, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521,
+	ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256,
+}
+
+// Sizes of RSA keys, in bits. What is larger costs the gateway more than the client.
+const (
+	leastRSA = 2048
+	mostRSA  = 8192
+)
+
+// checkKey refuses keys of kinds and sizes that do not count.
+func (v *Visit) checkKey(key ssh.PublicKey) error {
+	if !slices.Contains(keyTypes, key.Type()) {
+		return no("keys of type %s do not count", key.Type())
+	}
+	if key.Type() != ssh.KeyAlgoRSA {
+		return nil
+	}
+	c, ok := key.(ssh.CryptoPublicKey)
+	if !ok {
+		return no("an RSA key that cannot be measured")
+	}
+	k, ok := c.CryptoPublicKey().(*rsa.PublicKey)
+	if !ok {
+		return no("an RSA key that cannot be measured")
+	}
+	if n, least := k.N.BitLen(), max(v.policy.First.MinRSABits, leastRSA); n < least || n > mostRSA {
+		return no("an RSA key of %d bits; from %d to %d count", n, least, mostRSA)
+	}
+	return nil
+}
+
+// securityKey says that a key lives in a FIDO2 device. The library takes a signature of
+// one only with a touch, unless something waives it, and here nothing does.
+func securityKey(key ssh.PublicKey) bool {
+	return key.Type() == ssh.KeyAlgoSKED25519 || key.Type() == ssh.KeyAlgoSKECDSA256
+}
+
+// fingerprint is that of a key, of a certificate its own key's.
+func fingerprint(key ssh.PublicKey) string {
+	if c, ok := key.(*ssh.Certificate); ok {
+		key = c.Key
+	}
+	return ssh.FingerprintSHA256(key)
+}
+
+// proveKey says what a key or certificate would prove for a user, if it signed.
+func (v *Visit) proveKey(user string, key ssh.PublicKey) (*proof, error) {
+	bare := key
+	cert, isCert := key.(*ssh.Certificate)
+	if isCert {
+		bare = cert.Key
+	}
+	if err := v.checkKey(bare); err != nil {
+		return nil, err
+	}
+	account, name, err := v.person(user)
+	if err != nil {
+		return nil, err
+	}
+	p := &proof{
+		user: user, name: name, account: account, method: identity.PublicKey, key: fingerprint(bare), keyType: bare.Type(),
+		authInfo: "publickey " + key.Type() + " " + base64.StdEncoding.EncodeToString(key.Marshal()), touched: securityKey(bare),
+	}
+	if isCert {
+		return p, v.proveCertificate(p, cert)
+	}
+	limits, err := v.authorized(account, bare)
+	p.limits = limits
+	return p, err
+}
+
+// authorized looks a plain key up, in files and at the verifier.
+func (v *Visit) authorized(account directory.Account, key ssh.PublicKey) (identity.Limits, error) {
+	why := no("no authorized key")
+	for _, pattern := range v.policy.First.AuthorizedKeys {
+		lines, err := readAuthorized(expand(pattern, account.Name), account)
+		if err != nil {
+			why = cannot("authorized keys: %w", err)
+			continue
+		}
+		for _, l := range lines {
+			if l.authority || !bytes.Equal(l.key.Marshal(), key.Marshal()) {
+				continue
+			}
+			if l.err != nil {
+				why = no("authorized keys: %w", l.err)
+				continue
+			}
+			if err := l.permits(v.who.Source.Addr(), v.door.opt.Now()); err != nil {
+				why = no("authorized keys: %w", err)
+				continue
+			}
+			return l.limits, nil
+		}
+	}
+	if v.policy.First.VerifierKeys && v.door.opt.Authd != nil {
+		known, err := v.keys.get(account.Name, func() ([]ssh.PublicKey, error) { return v.verifierKeys(account) })
+		if err != nil {
+			return identity.Limits{}, err
+		}
+		if slices.ContainsFunc(known, func(k ssh.PublicKey) bool { return bytes.Equal(k.Marshal(), key.Marshal()) }) {
+			return identity.Limits{}, nil
+		}
+	}
+	return identity.Limits{}, why
+}
+
+// verifierKeys asks authd which keys the verifier knows of a person.
+func (v *Visit) verifierKeys(account directory.Account) ([]ssh.PublicKey, error) {
+	var list keyList
+	outcome, err := v.door.opt.Authd.Call(v.ctx, &frames.Request{
+		Hook: hookSSHKeys, RUID: uint32(os.Getuid()), EUID: uint32(os.Geteuid()), Version: version.String(),
+		Service: "sshgw", User: account.Name, RHost: v.who.Source.Addr().String(),
+	}, &list)
+	switch {
+	case err != nil:
+		return nil, cannot("the verifier's keys: %w", err)
+	case outcome == frames.OutcomeDeny || outcome == frames.OutcomeUserUnknown:
+		return nil, nil // they have none
+	case outcome != frames.OutcomeAllow:
+		return nil, cannot("the verifier's keys: %s", outcome)
+	}
+	return list.keys, nil
+}
+
+// keyList collects keys that are shown one by one.
+type keyList struct{ keys []ssh.PublicKey }
+
+// Show implements conversation.Person. A line with options is no key of the verifier's.
+func (l *keyList) Show(_ frames.Style, text string) error {
+	key, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(text))
+	if err == nil && len(options) == 0 && len(bytes.TrimSpace(rest)) == 0 {
+		if _, isCert := key.(*ssh.Certificate); !isCert {
+			l.keys = append(l.keys, key)
+		}
+	}
+	return nil
+}
+
+// Ask implements conversation.Person.
+func (*keyList) Ask(context.Context, string, bool) (frames.Secret, error) {
+	return "", conversation.ErrNobody
+}
+
+// proveCertificate checks a certificate and adds what it says to the proof: by the CAs of
+// the configuration, else by those of the person's authorized keys.
+func (v *Visit) proveCertificate(p *proof, cert *ssh.Certificate) error {
+	if err := v.checkKey(cert.SignatureKey); err != nil {
+		return fmt.Errorf("the key of the certificate's CA: %w", err)
+	}
+	limits, err := certificateLimits(cert)
+	if err != nil {
+		return no("the certificate: %w", err)
+	}
+	ca, more, err := v.authority(p.account, cert)
+	if err != nil {
+		return err
+	}
+	if limits, err = merge(limits, more); err != nil {
+		return no("the certificate: %w", err)
+	}
+	p.method, p.ca, p.keyID, p.serial, p.limits = identity.Certificate, ca, cert.KeyId, cert.Serial, limits
+	return nil
+}
+
+// ownAuthority is the name, for the log, of a CA that a person's authorized keys name.
+const ownAuthority = "authorized_keys"
+
+// authority returns the CA that vouches for the certificate, and lets the account be opened
+// with it.
+func (v *Visit) authority(account directory.Account, cert *ssh.Certificate) (string, identity.Limits, error) {
+	now, source := v.door.opt.Now(), v.who.Source.Addr()
+	why := no("the certificate: %w", sshcert.ErrNotOurs)
+	for _, ca := range v.policy.First.CAs {
+		err := checkAuthority(ca, account, cert, func(a sshcert.Authorities) error {
+			_, err := a.Check(cert, now, source)
+			return err
+		})
+		if err == nil {
+			return ca.Name, identity.Limits{}, nil
+		}
+		if !errors.Is(err, sshcert.ErrNotOurs) {
+			why = err
+		}
+	}
+	for _, pattern := range v.policy.First.AuthorizedKeys {
+		lines, err := readAuthorized(expand(pattern, account.Name), account)
+		if err != nil {
+			why = cannot("authorized keys: %w", err)
+			continue
+		}
+		for _, l := range lines {
+			if !l.authority || !bytes.Equal(l.key.Marshal(), cert.SignatureKey.Marshal()) {
+				continue
+			}
+			err := l.err
+			if err == nil {
+				err = l.permits(source, now)
+			}
+			if err == nil {
+				_, err = sshcert.Authorities{ownAuthority: {l.key}}.Check(cert, now, source)
+			}
+			if err == nil && !slices.ContainsFunc(cert.ValidPrincipals, func(s string) bool { return slices.Contains(l.principalsOf(account.Name), s) }) {
+				err = errPrincipal
+			}
+			if err == nil {
+				return ownAuthority, l.limits, nil
+			}
+			why = no("authorized keys: %w", err)
+		}
+	}
+	return "", identity.Limits{}, why
+}
+
+// errPrincipal says that a certificate is somebody else's.
+var errPrincipal = errors.New("the certificate names none of the principals that may be this user")
+
+// checkAuthority checks a certificate by one CA of the configuration.
+func checkAuthority(ca config.UserCA, account directory.Account, cert *ssh.Certificate, check func(sshcert.Authorities) error) error {
+	text, err := readOurs(ca.KeysFile)
+	if err != nil {
+		return cannot("CA %s: %w", ca.Name, err)
+	}
+	keys, err := sshcert.ParseAuthority(string(text))
+	if err != nil {
+		return cannot("CA %s: %s: %w", ca.Name, ca.KeysFile, err)
+	}
+	if err := check(sshcert.Authorities{ca.Name: keys}); err != nil {
+		if errors.Is(err, sshcert.ErrNotOurs) {
+			return err
+		}
+		return no("the certificate: %w", err)
+	}
+	may := []string{account.Name}
+	if ca.PrincipalsFile != "" {
+		if may, err = readPrincipals(expand(ca.PrincipalsFile, account.Name)); err != nil {
+			return cannot("CA %s: %w", ca.Name, err)
+		}
+	}
+	if !slices.ContainsFunc(cert.ValidPrincipals, func(s string) bool { return slices.Contains(may, s) }) {
+		return no("CA %s: %w", ca.Name, errPrincipal)
+	}
+	if ca.RevokedKeys != "" {
+		text, err := readOurs(ca.RevokedKeys)
+		if err != nil {
+			return cannot("CA %s: what is revoked cannot be read: %w", ca.Name, err)
+		}
+		list, err := parseRevoked(string(text))
+		if err != nil {
+			return cannot("CA %s: %s: %w", ca.Name, ca.RevokedKeys, err)
+		}
+		if list.holds(cert) {
+			return no("CA %s: the certificate or its key is revoked", ca.Name)
+		}
+	}
+	return nil
+}
+
+// certificateLimits is what a certificate takes away, by its options and by the
+// extensions that it does not have.
+func certificateLimits(cert *ssh.Certificate) (identity.Limits, error) {
+	if _, ok := cert.CriticalOptions["verify-required"]; ok {
+		return identity.Limits{}, errVerify
+	}
+	// The library would take a signature without a touch on the certificate's word.
+	if _, ok := cert.Extensions["no-touch-required"]; ok && securityKey(cert.Key) {
+		return identity.Limits{}, errNoTouch
+	}
+	has := func(name string) bool {
+		_, ok := cert.Extensions[name]
+		return ok
+	}
+	return identity.Limits{
+		NoPTY: !has("permit-pty"), NoAgent: !has("permit-agent-forwarding"), NoForwarding: !has("permit-port-forwarding"),
+		NoX11: !has("permit-X11-forwarding"), Command: cert.CriticalOptions["force-command"],
+	}, nil
+}
+
+// Options that promise more, or less, than the gateway can see to.
+var (
+	errVerify  = errors.New("verify-required cannot be enforced: the flag for it is not seen here")
+	errNoTouch = errors.New("no-touch-required is never granted")
+)
+
+// merge is what two sets of limits take away together.
+func merge(a, b identity.Limits) (identity.Limits, error) {
+	command := a.Command
+	if command == "" {
+		command = b.Command
+	} else if b.Command != "" && b.Command != command {
+		return a, errors.New("the certificate and the line of its CA force different commands")
+	}
+	return identity.Limits{
+		NoPTY: a.NoPTY || b.NoPTY, NoAgent: a.NoAgent || b.NoAgent, NoForwarding: a.NoForwarding || b.NoForwarding, NoX11: a.NoX11 || b.NoX11,
+		Command: command, PermitOpen: b.PermitOpen, PermitListen: b.PermitListen,
+	}, nil
+}
+
+// hookSSHKeys asks authd for a person's keys; docs/reference/frames.md has it.
+const hookSSHKeys frames.Hook = 7

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sallyport-mfa/sallyport/sshgw/config"
+	"github.com/sallyport-mfa/sallyport/sshgw/conversation"
+	"github.com/sallyport-mfa/sallyport/sshgw/identity"
+	"github.com/sallyport-mfa/sallyport/sshgw/secondfactor"
+)
+
+// second is what follows a first factor that was proven by the request at hand: a rule
+// that needs nobody to type, or a second step.
+func (v *Visit) second(m ssh.ConnMetadata, p *proof) (*ssh.Permissions, error) {
+	query := config.DoorQuery{User: p.account.Name, InGroup: v.inGroup(p.account), Key: p.key, Source: v.who.Source.Addr().String()}
+	if p.key != "" {
+		if b := v.policy.Batch(query); b != nil && v.reaches(b, p.name.Target) {
+			return v.settle(m, p, secondfactor.Batch, b.Name, identity.Batched, conversation.Nobody{})
+		}
+	}
+	rule := ""
+	if d := v.policy.Door(v.ctx, query); d != nil {
+		rule = d.Name
+		switch {
+		case d.Action == config.DoorTouch && p.touched:
+			return v.settle(m, p, secondfactor.Touch, rule, identity.Touched, conversation.Nobody{})
+		case d.Action == config.DoorHold:
+			return v.hold(m, p, rule)
+		}
+	}
+	asked := v.asking(p, rule)
+	return nil, &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{KeyboardInteractiveCallback: asked}}
+}
+
+// reaches says whether a batch rule is meant: a connection that says where it goes, and
+// goes elsewhere, is a person's.
+func (v *Visit) reaches(b *config.Batch, target string) bool {
+	return target == "" || v.policy.Reaches == nil || v.policy.Reaches(b, target)
+}
+
+// asking is the second step: it belongs to the proof of the first, to its user, and to
+// this connection's session.
+func (v *Visit) asking(p *proof, rule string) func(ssh.ConnMetadata, ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+	return func(m ssh.ConnMetadata, challenge ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+		person := Interactive(challenge)
+		perms, err := v.settle(m, p, secondfactor.Door, rule, identity.Asked, person)
+		if errors.Is(err, secondfactor.ErrTooMany) {
+			// Nothing is left to try: this ends the connection, and lets nobody in.
+			_ = v.note(m, "keyboard-interactive", nil, err)
+			return nil, &ssh.PartialSuccessError{}
+		}
+		return perms, v.note(m, "keyboard-interactive", nil, err)
+	}
+}
+
+// settle asks authd, and on its yes makes the permissions of the connection.
+func (v *Visit) settle(m ssh.ConnMetadata, p *proof, kind secondfactor.Kind, rule string, factor identity.Factor, person Person) (*ssh.Permissions, error) {
+	if m.User() != p.user {
+		return nil, no("the user changed from %q to %q between two steps", p.user, m.User())
+	}
+	id := p.identity(m, v)
+	question := secondfactor.Question{Identity: id, Kind: kind, Rule: rule, Target: p.name.Target, Login: p.name.Login, Terminal: "ssh"}
+	if err := v.door.opt.Second.Ask(v.ctx, question, person); err != nil {
+		return nil, v.unsettled(err)
+	}
+	id.Factor, id.DoorRule, id.Since = factor, rule, v.door.opt.Now()
+	if v.who.Admit != nil {
+		if err := v.who.Admit(id); err != nil {
+			v.say(v.whom("Too many connections are open here just now."))
+			return nil, cannot("%w", err)
+		}
+	}
+	return &ssh.Permissions{ExtraData: map[any]any{grantedKey{}: granted{visit: v, user: p.user, identity: id}}}, nil
+}
+
+// unsettled says why the second factor was not shown. Where it could not be asked for, the
+// person reads so: they have proven the first.
+func (v *Visit) unsettled(err error) error {
+	switch {
+	case errors.Is(err, secondfactor.ErrRefused):
+		return no("%w", err)
+	case errors.Is(err, conversation.ErrNobody):
+		v.say(v.whom("A second factor is needed, and there is nobody here who could be asked for it."))
+		return no("the second factor: %w", err)
+	case v.ctx.Err() != nil:
+		return cannot("the second factor: %w", context.Cause(v.ctx))
+	}
+	v.say(v.whom("The second factor cannot be asked for just now."))
+	return cannot("the second factor: %w", err)
+}
+
+// hold keeps the client waiting for the reply to its signature while a push is pending.
+func (v *Visit) hold(m ssh.ConnMetadata, p *proof, rule string) (*ssh.Permissions, error) {
+	if v.banner == nil {
+		return nil, cannot("hold the reply: no way to show anything")
+	}
+	h := newHeld(v.banner)
+	stop := h.signsOfLife(v.policy.Banner)
+	perms, err := v.settle(m, p, secondfactor.Hold, rule, identity.Held, h)
+	stop()
+	if err != nil {
+		return nil, fmt.Errorf("while the reply was held: %w", err)
+	}
+	return perms, nil
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"log/slog"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sallyport-mfa/sallyport/sshgw/audit"
+)
+
+// filter hands channels and requests on to the handler, but for those that are over a
+// limit or the server's own to answer. It ends with the connection.
+func (c *Conn) filter(channels <-chan ssh.NewChannel, requests <-chan *ssh.Request, toChannels chan<- ssh.NewChannel, toRequests chan<- *ssh.Request, handled <-chan struct{}) {
+	defer close(toChannels)
+	defer close(toRequests)
+	var channel ssh.NewChannel
+	var request *ssh.Request
+	for channels != nil || requests != nil {
+		// One of each waits for the handler at most; until it is taken, none is read.
+		inC, inR := channels, requests
+		var outC chan<- ssh.NewChannel
+		var outR chan<- *ssh.Request
+		if channel != nil {
+			inC, outC = nil, toChannels
+		}
+		if request != nil {
+			inR, outR = nil, toRequests
+		}
+		select {
+		case n, ok := <-inC:
+			if !ok {
+				channels = nil
+				c.cancel()
+				continue
+			}
+			channel = c.admit(n)
+		case r, ok := <-inR:
+			if !ok {
+				requests = nil
+				c.cancel()
+				continue
+			}
+			request = c.answer(r)
+		case outC <- channel:
+			channel = nil
+		case outR <- request:
+			request = nil
+		case <-handled:
+			drain(channels, requests)
+			return
+		}
+	}
+}
+
+// drain reads both to their end, which is near: the handler is done.
+func drain(channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
+	for channels != nil || requests != nil {
+		select {
+		case n, ok := <-channels:
+			if !ok {
+				channels = nil
+				continue
+			}
+			_ = n.Reject(ssh.ConnectionFailed, "the connection is ending")
+		case r, ok := <-requests:
+			if !ok {
+				requests = nil
+				continue
+			}
+			_ = r.Reply(false, nil)
+		}
+	}
+}
+
+// admit counts a channel, or refuses it and returns nil.
+func (c *Conn) admit(n ssh.NewChannel) ssh.NewChannel {
+	if n.ChannelType() == "session" && c.final.Load() {
+		_ = n.Reject(ssh.Prohibited, "no more sessions were to be opened")
+		return nil
+	}
+	if c.open.Add(1) > int64(c.set.Limits.Channels) {
+		c.open.Add(-1)
+		if c.rejected.Add(1) == 1 { // the rest is in the report of the end
+			c.server.opt.Events.Event(c.ctx, slog.LevelWarn, audit.Limited, slog.String("session", c.Identity.SessionID),
+				slog.String("user", c.Identity.Account.Name), slog.String("source", c.Identity.Source.Addr().String()),
+				slog.String("reason", "too many channels at once"), slog.String("setting", "limits.channels"))
+		}
+		_ = n.Reject(ssh.ResourceShortage, "too many channels are open in this connection")
+		return nil
+	}
+	return &counted{NewChannel: n, conn: c}
+}
+
+// counted is a channel that the limit knows. It is counted until the library has
+// forgotten it, which is when both ends have closed it: a client that leaves its
+// closes out keeps its places taken.
+type counted struct {
+	ssh.NewChannel
+	conn *Conn
+}
+
+// Accept implements ssh.NewChannel.
+func (n *counted) Accept() (ssh.Channel, <-chan *ssh.Request, error) {
+	ch, in, err := n.NewChannel.Accept()
+	if err != nil {
+		n.conn.open.Add(-1)
+		return nil, nil, err
+	}
+	out := make(chan *ssh.Request)
+	go func() {
+		defer n.conn.open.Add(-1)
+		defer close(out)
+		for r := range in {
+			select {
+			case out <- r:
+			case <-n.conn.ctx.Done():
+				ssh.DiscardRequests(in)
+				return
+			}
+		}
+	}()
+	return ch, out, nil
+}
+
+// Reject implements ssh.NewChannel.
+func (n *counted) Reject(reason ssh.RejectionReason, message string) error {
+	n.conn.open.Add(-1)
+	return n.NewChannel.Reject(reason, message)
+}
+
+// answer answers a request that is the server's own and returns nil; others it returns.
+func (c *Conn) answer(r *ssh.Request) *ssh.Request {
+	switch r.Type {
+	case "keepalive@openssh.com":
+		_ = r.Reply(true, nil)
+	case "no-more-sessions@openssh.com":
+		c.final.Store(true)
+		_ = r.Reply(true, nil)
+	case "hostkeys-prove-00@openssh.com":
+		proof, err := c.prove(r.Payload)
+		if err != nil {
+			c.Log.LogAttrs(c.ctx, slog.LevelInfo, "a host key was not proven", slog.Any("error", err))
+		}
+		_ = r.Reply(err == nil, proof)
+	default:
+		return r
+	}
+	return nil
+}
