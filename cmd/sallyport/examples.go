@@ -34,5 +34,7 @@ var examples = map[string][]string{
 	"sallyport pam status":                  {"sallyport pam status --json"},
 	"sallyport breakglass generate":         {"sallyport breakglass generate --user root --service sshd,login,sudo,su --count 5 --note 'safe, room 4'"},
 	"sallyport breakglass revoke":           {"sallyport breakglass revoke bg-K7Q2    # its name in the list"},
+	"sallyport gateway sessions list":       {"sallyport gateway sessions list --watch", "sallyport gateway sessions list --user alice --json"},
+	"sallyport gateway sessions end":        {"sallyport gateway sessions end 3f2a91c0    # an id of the list", "sallyport gateway sessions end --user alice"},
 	"sallyport doctor":                      {"sallyport doctor --user alice --address 192.0.2.7"},
 }
