@@ -42,7 +42,7 @@ PAM_CFLAGS  := -std=gnu11 -O2 -g -fPIC -fvisibility=hidden -fstack-protector-str
 PAM_LDFLAGS := -shared -Wl,-z,relro,-z,now,-z,noexecstack,-z,defs -Wl,--as-needed \
 	-Wl,--version-script=pam/pam_sallyport.map
 
-PROGRAMS := sallyport-authd sallyport-breakglass sallyport-verifier sallyport
+PROGRAMS := sallyport-authd sallyport-breakglass sallyport-verifier sallyport-sshgw sallyport-sshgw-pam sallyport
 HAVE     := $(foreach p,$(PROGRAMS),$(if $(wildcard cmd/$(p)/*.go),$(p)))
 
 .PHONY: help
@@ -68,14 +68,15 @@ bin/pam_sallyport.so: $(PAM_SRC) $(PAM_HDR) Makefile
 	@echo "build: $@"
 	@$(CC) $(PAM_CFLAGS) -DSALLYPORT_VERSION='"$(VERSION)"' -o $@ $(PAM_SRC) $(PAM_LDFLAGS) -lpam
 
-# Go knows best what is up to date. Only the command that people type may link C (doctor).
-.PHONY: program-sallyport-authd program-sallyport-breakglass program-sallyport-verifier program-sallyport
-program-sallyport-authd program-sallyport-breakglass program-sallyport-verifier: program-%:
+# Go knows best what is up to date. Only the command that people type (doctor) and the gateway's
+# helper for passwords may link C: libpam.
+.PHONY: $(addprefix program-,$(PROGRAMS))
+program-sallyport-authd program-sallyport-breakglass program-sallyport-verifier program-sallyport-sshgw: program-%:
 	@echo "build: bin/$*"
 	@CGO_ENABLED=0 $(GOBUILD) -o bin/$* ./cmd/$*
-program-sallyport:
-	@echo "build: bin/sallyport"
-	@CGO_ENABLED=1 $(GOBUILD) -o bin/sallyport ./cmd/sallyport
+program-sallyport program-sallyport-sshgw-pam: program-%:
+	@echo "build: bin/$*"
+	@CGO_ENABLED=1 $(GOBUILD) -o bin/$* ./cmd/$*
 
 .PHONY: test
 test: deps-test ## everything but benchmarks: format, vet, unit, C, JavaScript, integration in Docker
@@ -187,7 +188,8 @@ install: ## install programs, module, units (DESTDIR, PREFIX); never touches /et
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(SBINDIR) $(DESTDIR)$(PAMDIR) $(DESTDIR)$(UNITDIR) \
 		$(DESTDIR)$(LIBDIR)/sysusers.d $(DESTDIR)$(LIBDIR)/tmpfiles.d $(DESTDIR)$(DOCDIR)
 	install -m 0755 bin/sallyport $(DESTDIR)$(BINDIR)/
-	install -m 0755 bin/sallyport-authd bin/sallyport-breakglass bin/sallyport-verifier $(DESTDIR)$(SBINDIR)/
+	install -m 0755 bin/sallyport-authd bin/sallyport-breakglass bin/sallyport-verifier bin/sallyport-sshgw \
+		bin/sallyport-sshgw-pam $(DESTDIR)$(SBINDIR)/
 	install -m 0644 bin/pam_sallyport.so $(DESTDIR)$(PAMDIR)/
 	for unit in packaging/systemd/*.service packaging/systemd/*.socket packaging/systemd/*.timer; do \
 		sed 's,/usr/sbin/,$(SBINDIR)/,; s,/usr/bin/sallyport,$(BINDIR)/sallyport,' "$$unit" > $(DESTDIR)$(UNITDIR)/"$${unit##*/}"; \

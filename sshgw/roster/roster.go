@@ -277,6 +277,19 @@ func (r *Roster) Len() (connections, channels int) {
 	return len(r.entries), channels
 }
 
+// Recordings is how many open channels are recorded.
+func (r *Roster) Recordings() int {
+	n := 0
+	for _, c := range r.List("") {
+		for _, o := range c.Channels {
+			if o.Recording != "" {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // Bytes is what all connections have carried since the start.
 func (r *Roster) Bytes() (in, out int64) {
 	r.mu.Lock()
