@@ -5,9 +5,16 @@
 package config
 
 import (
-	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sallyport-mfa/sallyport/internal/ownfile"
+	"github.com/sallyport-mfa/sallyport/internal/sshcert"
 	"github.com/sallyport-mfa/sallyport/sshgw/inventory"
 	"github.com/sallyport-mfa/sallyport/sshgw/policy"
 )
@@ -17,66 +24,88 @@ const DefaultPath = "/etc/sallyport/sshgw.toml"
 
 // Config is sshgw.toml, checked and complete. It is only read once loaded.
 type Config struct {
-	Listen    []string // host:port
-	StateDir  string   // /var/lib/sallyport/sshgw
-	SocketDir string   // /run/sallyport: authd's sshgw.sock, our sshgw-pam.sock and sshgw-control.sock
-	Contact   string   // whom people are told to ask
-	Limits    Limits
-	Timeouts  Timeouts
-	First     FirstFactor
-	Doors     []Door
-	Batches   []Batch
-	Record    Record
-	Targets   Targets
-	Keys      Keys
-	Metrics   string // host:port of Prometheus' metrics, "" for none
-	// The owner adds the raw tables, rules and compiled sets.
+	Path string `toml:"-"` // of the file
+
+	Listen    []string    `toml:"listen"`     // host:port
+	StateDir  string      `toml:"state_dir"`  // /var/lib/sallyport/sshgw
+	SocketDir string      `toml:"socket_dir"` // /run/sallyport: authd's sshgw.sock, our sshgw-pam.sock and sshgw-control.sock
+	Contact   string      `toml:"contact"`    // whom people are told to ask
+	Metrics   string      `toml:"metrics"`    // host:port of Prometheus' metrics, "" for none
+	Limits    Limits      `toml:"limits"`
+	Timeouts  Timeouts    `toml:"timeouts"`
+	First     FirstFactor `toml:"first_factor"`
+	Record    Record      `toml:"record"`
+	Targets   Targets     `toml:"targets"`
+	Keys      Keys        `toml:"keys"`
+
+	Doors   []Door        `toml:"door"`
+	Batches []Batch       `toml:"batch"`
+	Rule    []policy.Rule `toml:"rule"`
+	UserCAs []UserCA      `toml:"user_ca"` // First.CAs once loaded
+	HostCAs []HostCA      `toml:"host_ca"` // Targets.HostCAs once loaded
+	// Credentials are Targets.Credentials once loaded.
+	Credentials []Credential `toml:"credential"`
+
+	text        string
+	rules       *policy.Set
+	book        *inventory.Book
+	authorities sshcert.Authorities
 }
 
 // Limits bounds what peers can make the gateway hold.
 type Limits struct {
-	Connections         int           // authenticated at once
-	Unauthenticated     int           // handshakes at once
-	UnauthenticatedFrom int           // of one source (an IPv4 address, an IPv6 /64)
-	ConnectionsFrom     int           // authenticated, of one source
-	ConnectionsUser     int           // authenticated, of one user
-	Channels            int           // open at once in one connection
-	AuthTries           int           // failed, in one connection
-	Penalty             time.Duration // a source that fails waits, doubled each time, up to PenaltyMax
-	PenaltyMax          time.Duration
-	PenaltyExempt       []string // networks
+	Connections         int           `toml:"connections"`          // authenticated at once
+	Unauthenticated     int           `toml:"unauthenticated"`      // handshakes at once
+	UnauthenticatedFrom int           `toml:"unauthenticated_from"` // of one source (an IPv4 address, an IPv6 /64)
+	ConnectionsFrom     int           `toml:"connections_from"`     // authenticated, of one source
+	ConnectionsUser     int           `toml:"connections_user"`     // authenticated, of one user
+	Channels            int           `toml:"channels"`             // open at once in one connection
+	AuthTries           int           `toml:"auth_tries"`           // failed, in one connection
+	Penalty             time.Duration `toml:"penalty"`              // a source that fails waits, doubled each time, up to PenaltyMax
+	PenaltyMax          time.Duration `toml:"penalty_max"`
+	PenaltyExempt       []string      `toml:"penalty_exempt"` // networks
+
+	exempt []netip.Prefix
 }
+
+// Exempt are the networks of PenaltyExempt.
+func (l *Limits) Exempt() []netip.Prefix { return l.exempt }
 
 // Timeouts bounds waits. The log names the setting that fired.
 type Timeouts struct {
-	Handshake      time.Duration // up to the end of authentication; above the longest factor
-	Idle           time.Duration // a connection without any channel's data
-	Session        time.Duration // a connection in all; 0: for ever
-	KeepAlive      time.Duration // between keepalive@openssh.com
-	KeepAliveCount int           // unanswered in a row
-	Dial           time.Duration // to a target: TCP
-	Target         time.Duration // to a target: its SSH handshake, without what the person is asked
-	Drain          time.Duration // connections may take to end by themselves when the gateway stops
-	Banner         time.Duration // between two signs of life while a reply is held
+	Handshake      time.Duration `toml:"handshake"`       // up to the end of authentication; above the longest factor
+	Idle           time.Duration `toml:"idle"`            // a connection without any channel's data; 0: for ever
+	Session        time.Duration `toml:"session"`         // a connection in all; 0: for ever
+	KeepAlive      time.Duration `toml:"keepalive"`       // between keepalive@openssh.com
+	KeepAliveCount int           `toml:"keepalive_count"` // unanswered in a row
+	Dial           time.Duration `toml:"dial"`            // to a target: TCP
+	Target         time.Duration `toml:"target"`          // to a target: its SSH handshake, without what the person is asked
+	Drain          time.Duration `toml:"drain"`           // connections may take to end by themselves when the gateway stops
+	Banner         time.Duration `toml:"banner"`          // between two signs of life while a reply is held
 }
 
 // FirstFactor is what counts as one.
 type FirstFactor struct {
-	AuthorizedKeys []string // patterns of files: %u the user's name, %% a percent sign
-	VerifierKeys   bool     // keys that the verifier knows, through authd
-	Password       bool     // through PAM, by sallyport-sshgw-pam
-	CAs            []UserCA
-	MinRSABits     int
+	AuthorizedKeys []string `toml:"authorized_keys"` // patterns of files: %u the user's name, %% a percent sign
+	VerifierKeys   bool     `toml:"verifier_keys"`   // keys that the verifier knows, through authd
+	Password       bool     `toml:"password"`        // through PAM, by sallyport-sshgw-pam
+	CAs            []UserCA `toml:"-"`
+	MinRSABits     int      `toml:"min_rsa_bits"`
 }
 
 // UserCA is an authority whose user certificates are believed.
 type UserCA struct {
-	Name     string
-	KeysFile string
-	// Principals maps: none, a certificate's principal must be the user's name.
-	PrincipalsFile string // pattern: %u; lines of principals that may be this user
-	RevokedKeys    string // file of public keys or a KRL's text form; see the reference page
+	Name     string `toml:"name"`
+	KeysFile string `toml:"keys_file"`
+	// PrincipalsFile maps: without one a certificate's principal must be the user's name.
+	PrincipalsFile string `toml:"principals_file"` // pattern: %u; lines of principals that may be this user
+	RevokedKeys    string `toml:"revoked_keys"`    // file of public keys or fingerprints
+
+	keys []ssh.PublicKey
 }
+
+// Keys are the authority's own.
+func (ca *UserCA) Keys() []ssh.PublicKey { return ca.keys }
 
 // DoorAction says how the second factor is asked for at the door.
 type DoorAction string
@@ -90,48 +119,59 @@ const (
 
 // Door is a rule of how the second factor is asked for. The first that matches decides.
 type Door struct {
-	Name    string
-	Users   []string
-	Groups  []string
-	Keys    []string // SHA256:…
-	Sources []string
-	Action  DoorAction
+	Name    string     `toml:"name"`
+	Users   []string   `toml:"users"`
+	Groups  []string   `toml:"groups"`
+	Keys    []string   `toml:"keys"` // SHA256:…
+	Sources []string   `toml:"sources"`
+	Action  DoorAction `toml:"action"`
+
+	who who
 }
 
 // Batch is a rule by which nothing is asked: user, key and source must match, and the
 // connection reaches its targets alone.
 type Batch struct {
-	Name, Reason string
-	Users        []string
-	Keys         []string // SHA256:…, at least one
-	Sources      []string // at least one
-	Targets      []string // names, patterns, label:key=value, group:name; at least one
+	Name    string   `toml:"name"`
+	Reason  string   `toml:"reason"`
+	Users   []string `toml:"users"`
+	Keys    []string `toml:"keys"`    // SHA256:…, at least one
+	Sources []string `toml:"sources"` // at least one
+	Targets []string `toml:"targets"` // names, patterns, label:key=value, group:name; at least one
+
+	who     who
+	targets *policy.Targets
 }
 
 // Record is where and how sessions are recorded.
 type Record struct {
-	Dir        string   // StateDir/recordings
-	Recipients []string // age public keys; none: not sealed
-	KeepDays   int      // 0: for ever
-	MinFree    uint64   // bytes that must be left on the disk
+	Dir        string   `toml:"dir"`        // StateDir/recordings
+	Recipients []string `toml:"recipients"` // age public keys; none: not sealed
+	KeepDays   int      `toml:"keep_days"`  // 0: for ever
+	MinFree    uint64   `toml:"min_free"`   // bytes that must be left on the disk
 }
 
 // Targets is the way towards targets.
 type Targets struct {
-	Files           []string // inventory, TOML
-	KnownHosts      []string
-	TrustOnFirstUse bool
-	SourceAddress   []string // of the certificates; none: the local address of the connection
-	CertificateTTL  time.Duration
-	HostCAs         []HostCA
-	Credentials     []Credential
+	Files           []string      `toml:"files"` // inventory, TOML
+	KnownHosts      []string      `toml:"known_hosts"`
+	TrustOnFirstUse bool          `toml:"trust_on_first_use"`
+	SourceAddress   []string      `toml:"source_address"` // of the certificates; none: the local address of the connection
+	CertificateTTL  time.Duration `toml:"certificate_ttl"`
+	HostCAs         []HostCA      `toml:"-"`
+	Credentials     []Credential  `toml:"-"`
 }
 
 // HostCA is an authority of targets' host keys.
 type HostCA struct {
-	Name     string
-	KeysFile string
+	Name     string `toml:"name"`
+	KeysFile string `toml:"keys_file"`
+
+	keys []ssh.PublicKey
 }
+
+// Keys are the authority's own.
+func (ca *HostCA) Keys() []ssh.PublicKey { return ca.keys }
 
 // CredentialKind says how the gateway proves itself to a target.
 type CredentialKind string
@@ -143,37 +183,111 @@ const (
 	CredentialKey         CredentialKind = "key"         // a stored key
 )
 
-// Credential is a way to prove oneself to targets.
+// Credential is a way to prove oneself to targets. The one named "default" is that of
+// targets that name none.
 type Credential struct {
-	Name    string
-	Kind    CredentialKind
-	KeyFile string
+	Name    string         `toml:"name"`
+	Kind    CredentialKind `toml:"kind"`
+	KeyFile string         `toml:"key_file"`
 }
+
+// DefaultCredential is the name of the credential of targets that name none.
+const DefaultCredential = "default"
 
 // Keys are the gateway's own.
 type Keys struct {
-	Dir string // StateDir/keys: host keys, CA
+	Dir string `toml:"dir"` // StateDir/keys: host keys, CA
+}
+
+func defaults() *Config {
+	return &Config{
+		Listen:    []string{":2222"},
+		StateDir:  "/var/lib/sallyport/sshgw",
+		SocketDir: "/run/sallyport",
+		Contact:   "your system administrator",
+		Limits: Limits{
+			Connections: 10_000, Unauthenticated: 1000, UnauthenticatedFrom: 100, ConnectionsFrom: 1000, ConnectionsUser: 200,
+			Channels: 64, AuthTries: 10, Penalty: time.Second, PenaltyMax: 5 * time.Minute,
+		},
+		Timeouts: Timeouts{
+			Handshake: 2 * time.Minute, Idle: 0, Session: 0, KeepAlive: 30 * time.Second, KeepAliveCount: 4,
+			Dial: 10 * time.Second, Target: 20 * time.Second, Drain: 30 * time.Second, Banner: 10 * time.Second,
+		},
+		First:   FirstFactor{AuthorizedKeys: []string{"/etc/sallyport/authorized_keys/%u"}, VerifierKeys: true, MinRSABits: 2048},
+		Record:  Record{KeepDays: 90, MinFree: 1 << 30},
+		Targets: Targets{Files: []string{"/etc/sallyport/targets.toml"}, CertificateTTL: 5 * time.Minute},
+	}
+}
+
+// Load reads, checks and completes the file at path, and reads the files of targets and
+// authorities that it names. Errors name the file, the line and each setting that is wrong.
+// Files that another account could change are refused: who can write them decides who gets in.
+func Load(path string) (*Config, error) { return load(path, ownfile.Check) }
+
+// LoadWithoutTrust is Load for those who do not act on what they read.
+func LoadWithoutTrust(path string) (*Config, error) {
+	return load(path, func(string) error { return nil })
+}
+
+func load(path string, trust func(path string) error) (*Config, error) {
+	if err := trust(path); err != nil {
+		return nil, err
+	}
+	text, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	c, err := Parse(path, text)
+	if err != nil {
+		return nil, err
+	}
+	errs := []error{c.readAuthorities(trust)}
+	names := inventory.Names{}
+	for _, ca := range c.HostCAs {
+		names.HostCAs = append(names.HostCAs, ca.Name)
+	}
+	for _, cr := range c.Credentials {
+		names.Credentials = append(names.Credentials, cr.Name)
+	}
+	if c.book, err = inventory.Open(c.Targets.Files, trust, &names); err != nil {
+		errs = append(errs, fmt.Errorf("%s: %w", c.place(c.line("targets", "files")), err))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// readFile bounds what is read by what a configuration can be.
+func readFile(path string) (string, error) {
+	const most = 4 << 20
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("read configuration: %w", err)
+	}
+	if info.Size() > most {
+		return "", fmt.Errorf("read configuration %s: over %d bytes", path, most)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read configuration: %w", err)
+	}
+	return string(text), nil
 }
 
 // Rules are the compiled access rules.
-func (c *Config) Rules() *policy.Set { panic("not built yet") }
+func (c *Config) Rules() *policy.Set { return c.rules }
 
-// Inventory is the targets in force; it is refreshed behind the scenes.
-func (c *Config) Inventory() *inventory.Inventory { panic("not built yet") }
-
-// Door returns the first door rule that matches, nil for none.
-func (c *Config) Door(ctx context.Context, q DoorQuery) *Door { panic("not built yet") }
-
-// Batch returns the first batch rule that matches user, key and source, nil for none.
-func (c *Config) Batch(q DoorQuery) *Batch { panic("not built yet") }
-
-// Reaches says whether a batch rule names the target.
-func (b *Batch) Reaches(t *inventory.Target) bool { panic("not built yet") }
-
-// DoorQuery is what is known at the door.
-type DoorQuery struct {
-	User    string
-	InGroup func(ctx context.Context, group string) (bool, error)
-	Key     string
-	Source  string // an address
+// Inventory is the targets in force; Book().Watch refreshes it.
+func (c *Config) Inventory() *inventory.Inventory {
+	if c.book == nil {
+		return &inventory.Inventory{}
+	}
+	return c.book.Inventory()
 }
+
+// Book is the files of targets; its Watch is the gateway's to run.
+func (c *Config) Book() *inventory.Book { return c.book }
+
+// Authorities are the CAs of user certificates.
+func (c *Config) Authorities() sshcert.Authorities { return c.authorities }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sallyport-mfa/sallyport/internal/directory"
+	"github.com/sallyport-mfa/sallyport/internal/match"
 	"github.com/sallyport-mfa/sallyport/sshgw/inventory"
 )
 
@@ -18,23 +19,72 @@ import (
 type Query struct {
 	Account directory.Account
 	// InGroup asks the name service. An error is unknown: an allow rule then does not
-	// match, a deny rule does.
+	// match, a deny rule does. nil: nothing is known.
 	InGroup func(ctx context.Context, group string) (bool, error)
 	Key     string // SHA256:…, "" for a password
 	Source  netip.Addr
 	Time    time.Time
 	Target  *inventory.Target
-	Login   string
+	// Login is whom the person wants to be at the target. "" is not known yet: what a
+	// jump asks for stands inside it. See Grant.Unsettled.
+	Login string
 }
 
-// Set is compiled rules. It is safe for concurrent use.
+// Set is compiled rules. It is safe for concurrent use. The nil Set has none.
 type Set struct {
-	// Fields are the owner's.
+	rules []compiled
+	// Rules that name each of their users by name, and those that do not: for a
+	// person only the former that name them, and the latter, are looked at.
+	byUser map[string][]int
+	others []int
 }
+
+// Reasons of a Grant.
+const (
+	ReasonRule    = "rule"     // the rule allows it
+	ReasonNoRule  = "no_rule"  // no rule matches, and that is a no
+	ReasonDenied  = "denied"   // a deny rule matches
+	ReasonUnknown = "unknown"  // a deny rule matches, as it does when something is not known
+	ReasonLogin   = "by_login" // it depends on the login, which is not known yet
+)
 
 // Decide returns what the first matching rule grants. Without one, or when that is a
 // deny rule, Grant.Allowed is false and Grant.Reason says why, for the log.
-func (s *Set) Decide(ctx context.Context, q Query) Grant { panic("not built yet") }
+func (s *Set) Decide(ctx context.Context, q Query) Grant {
+	if s == nil || q.Target == nil {
+		return Grant{Reason: ReasonNoRule}
+	}
+	l := newLogin(q)
+	unsettled := false
+	named, others := s.byUser[q.Account.Name], s.others
+	for len(named)+len(others) > 0 {
+		from := &others
+		if len(others) == 0 || len(named) > 0 && named[0] < others[0] {
+			from = &named
+		}
+		r := &s.rules[(*from)[0]]
+		*from = (*from)[1:]
+		truth, byLogin := r.truth(ctx, l)
+		switch {
+		case truth == match.False:
+		case truth == match.Unknown && byLogin:
+			// It may decide, once the login is known. That something may be allowed is
+			// enough for a look at what is asked for.
+			if r.rule.Action == Allow {
+				return Grant{Allowed: true, Unsettled: true, Rule: r.rule.Name, Reason: ReasonLogin, Record: RecordRequired}
+			}
+			unsettled = true
+		case truth == match.Unknown && r.rule.Action == Allow:
+		default:
+			g := r.grant(l, truth)
+			if unsettled && g.Allowed {
+				return Grant{Allowed: true, Unsettled: true, Rule: g.Rule, Reason: ReasonLogin, Record: RecordRequired}
+			}
+			return g
+		}
+	}
+	return Grant{Reason: ReasonNoRule}
+}
 
 // Record says what a rule wants recorded.
 type Record string
@@ -45,52 +95,3 @@ const (
 	RecordOn       Record = "on"       // recorded; a session goes on if it cannot be
 	RecordRequired Record = "required" // no record, no session
 )
-
-// Grant is what one rule permits one person at one target under one login. The zero
-// value permits nothing.
-type Grant struct {
-	Allowed bool
-	Rule    string // its name, "" for none
-	Reason  string // a stable word, see docs/reference/sshgw.md
-	// Raw says that `ssh -J` may pass through unseen: nothing in the rule needs the
-	// gateway to look inside.
-	Raw    bool
-	Record Record
-	Input  bool // what is typed is recorded as well
-	StepUp bool // a factor of its own is asked for when this target is opened
-
-	Shell, Agent, X11 bool
-	// Fields of patterns are the owner's.
-}
-
-// MayExec says whether a command may run.
-func (g *Grant) MayExec(command string) bool { panic("not built yet") }
-
-// MaySubsystem says whether a subsystem other than sftp may run.
-func (g *Grant) MaySubsystem(name string) bool { panic("not built yet") }
-
-// MaySFTP says whether there is anything to do by sftp at all; Unrestricted, that no path
-// is out of bounds.
-func (g *Grant) MaySFTP() (may, unrestricted bool) { panic("not built yet") }
-
-// MayRead says whether the file at an absolute, resolved path may be read, listed and looked at.
-func (g *Grant) MayRead(path string) bool { panic("not built yet") }
-
-// MayWrite says whether the file at an absolute, resolved path may be made, changed or removed.
-func (g *Grant) MayWrite(path string) bool { panic("not built yet") }
-
-// MayForward says whether a connection to host:port may be opened from the target
-// (ssh -L, -D, -W). exact says that the rule names this very destination, without a pattern.
-func (g *Grant) MayForward(host string, port uint16) (may, exact bool) { panic("not built yet") }
-
-// MayForwardUnix is MayForward for a Unix socket at the target.
-func (g *Grant) MayForwardUnix(path string) (may, exact bool) { panic("not built yet") }
-
-// MayListen says whether the target may listen at host:port for the client (ssh -R).
-func (g *Grant) MayListen(host string, port uint16) bool { panic("not built yet") }
-
-// MayListenUnix is MayListen for a Unix socket at the target.
-func (g *Grant) MayListenUnix(path string) bool { panic("not built yet") }
-
-// MayEnv says whether a variable may be passed on.
-func (g *Grant) MayEnv(name string) bool { panic("not built yet") }
