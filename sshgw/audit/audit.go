@@ -25,6 +25,7 @@ const (
 	Forwarded     Code = "gw_forward"        // a connection was forwarded: -L, -R, -D, -W, -J
 	StepUp        Code = "gw_step_up"        // a target's own second factor
 	TargetRefused Code = "gw_target_refused" // a target could not be opened: host key, credential, network
+	HostSeen      Code = "gw_host_seen"      // a target's host key was believed because none was known
 	RecordFailed  Code = "gw_record_failed"  //
 	Reloaded      Code = "gw_reload"         //
 	KeysRotated   Code = "gw_keys"           //
