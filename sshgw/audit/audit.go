@@ -36,7 +36,7 @@ const (
 // Codes are all events.
 var Codes = []Code{
 	LoginAllowed, LoginRefused, Disconnected, SessionOpened, SessionClosed, Denied, Exec, File, Forwarded, StepUp,
-	TargetRefused, RecordFailed, Reloaded, KeysRotated, Ended, Limited,
+	TargetRefused, HostSeen, RecordFailed, Reloaded, KeysRotated, Ended, Limited,
 }
 
 // Log writes events.

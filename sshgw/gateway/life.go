@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
+
+	"github.com/sallyport-mfa/sallyport/sshgw/audit"
+	"github.com/sallyport-mfa/sallyport/sshgw/config"
+)
+
+const ready = daemon.SdNotifyReady
+
+// attend reloads and feeds the watchdog until ctx ends.
+func (g *running) attend(ctx context.Context) {
+	var watchdog <-chan time.Time
+	if interval, err := daemon.SdWatchdogEnabled(false); err == nil && interval > 0 {
+		t := time.NewTicker(interval / 3)
+		defer t.Stop()
+		watchdog = t.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.opt.Reload:
+			_ = g.reload(ctx) // the log has said it
+		case <-watchdog:
+			g.alive()
+		}
+	}
+}
+
+// alive tells systemd that the gateway works. A lock that is held for good must not look alive.
+func (g *running) alive() {
+	g.roster.Len()
+	g.server.Handshakes()
+	g.notify(daemon.SdNotifyWatchdog)
+}
+
+// stopping tells systemd how long the end may take, and keeps the watchdog fed meanwhile.
+func (g *running) stopping(drain time.Duration) {
+	g.past.drains(g.opt.Now().Add(drain))
+	g.opt.Log.Info("stopping: no new connections, and those that are open may take some time to end",
+		slog.String("event", "stop"), slog.String("setting", "timeouts.drain"), slog.Duration("drain", drain))
+	g.notify(fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d\nSTATUS=Draining: sessions may take %s to end", daemon.SdNotifyStopping, (drain + stopSlack).Microseconds(), drain))
+}
+
+// stopSlack is what the end takes beside the sessions.
+const stopSlack = 15 * time.Second
+
+// reload puts a changed configuration in force. Sessions go on; the next channel meets the
+// new rules. A file that is wrong changes nothing.
+func (g *running) reload(ctx context.Context) error {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	g.notify(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, monotonicMicros()))
+	defer g.notify(ready)
+	err := g.loadAgain()
+	g.metrics.Reloaded(err == nil)
+	if err != nil {
+		g.past.notLoaded(err, g.opt.Now())
+		g.audit.Event(ctx, slog.LevelError, audit.Reloaded, slog.String("result", "failed"),
+			slog.String("reason", "the configuration before stays in force"), slog.Any("error", err))
+		return err
+	}
+	g.audit.Event(ctx, slog.LevelInfo, audit.Reloaded, slog.String("result", "ok"), slog.Any("wait_for_restart", g.past.waiting()))
+	return nil
+}
+
+func (g *running) loadAgain() error {
+	cfg, err := config.Load(g.opt.ConfigPath)
+	if err != nil {
+		return err
+	}
+	s, err := g.newState(cfg)
+	if err != nil {
+		return err
+	}
+	if err := g.keys.Reload(); err != nil {
+		s.close()
+		return err
+	}
+	if err := g.use(s); err != nil {
+		s.close()
+		return err
+	}
+	return nil
+}
+
+func monotonicMicros() int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	return ts.Nano() / 1000
+}
+
+func (g *running) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		g.opt.Log.Debug("notify systemd", slog.Any("error", err))
+	}
+}
