@@ -73,7 +73,7 @@ func (s *sessionChannel) carry(ctx context.Context, run *running) {
 	var recordingFailed <-chan struct{}
 	if t := run.tape; t != nil {
 		required := run.way.grant.Record == policy.RecordRequired
-		recordingFailed = t.recording.Failed()
+		recordingFailed = t.Failed()
 		guard := func(write func([]byte) error) tap {
 			return func(p []byte) error {
 				if err := write(p); err != nil && required {
@@ -82,7 +82,7 @@ func (s *sessionChannel) carry(ctx context.Context, run *running) {
 				return nil
 			}
 		}
-		up.tap, down.tap, side.tap = guard(t.typed), guard(t.output), guard(t.output)
+		up.tap, down.tap, side.tap = guard(t.Typed), guard(t.Output), guard(t.Output)
 	}
 	report := func(err error) {
 		var t errTap
@@ -164,7 +164,7 @@ func (s *sessionChannel) carry(ctx context.Context, run *running) {
 			hangUp()
 		case <-recordingFailed:
 			recordingFailed = nil
-			if err := s.unrecorded(ctx, run, run.tape.recording.Err()); err != nil {
+			if err := s.unrecorded(ctx, run, run.tape.Err()); err != nil {
 				failure = err
 				hangUp()
 			}
@@ -189,7 +189,7 @@ func (s *sessionChannel) carry(ctx context.Context, run *running) {
 func (s *sessionChannel) finish(ctx context.Context, run *running, end *outcome, failure error, in, out int64) {
 	c := s.conn
 	if t := run.tape; t != nil {
-		if err := t.close(); err != nil && failure == nil {
+		if err := t.Close(); err != nil && failure == nil {
 			failure = s.unrecorded(ctx, run, err)
 		}
 	}

@@ -43,9 +43,10 @@ type running struct {
 	hop      *hop
 	ch       ssh.Channel
 	requests <-chan *ssh.Request
-	kind     string // shell, exec or subsystem
-	command  string // or the name of the subsystem
-	tape     *tape  // nil: not recorded
+	kind     string    // shell, exec or subsystem
+	command  string    // or the name of the subsystem
+	asked    string    // see program
+	tape     Recording // nil: not recorded
 	began    time.Time
 	carried  *roster.Channel
 	name     string
@@ -151,7 +152,7 @@ func (s *sessionChannel) pass(ctx context.Context, p *running, r *ssh.Request) b
 			return false
 		}
 		if p.tape != nil {
-			p.tape.resize(int(w.Columns), int(w.Rows))
+			_ = p.tape.Resize(int(w.Columns), int(w.Rows)) // Failed says it
 		}
 	case "signal", "break", "eow@openssh.com":
 	default:

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -73,17 +72,7 @@ func (c *connection) run(ctx context.Context, channels <-chan ssh.NewChannel, re
 }
 
 // spawn starts a goroutine whose panic ends this connection alone.
-func (c *connection) spawn(f func()) {
-	go func() {
-		defer func() {
-			if p := recover(); p != nil {
-				c.log.Error("panic", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-				c.server.End("panic", "")
-			}
-		}()
-		f()
-	}()
-}
+func (c *connection) spawn(f func()) { c.server.Go(f) }
 
 // channel serves one channel that the client opened.
 func (c *connection) channel(ctx context.Context, ch ssh.NewChannel) {
@@ -147,7 +136,7 @@ func (c *connection) event(ctx context.Context, level slog.Level, code audit.Cod
 		slog.String("connection", c.entry.ID()),
 		slog.String("session", c.id.SessionID),
 		slog.String("user", c.id.Account.Name),
-		slog.String("source", c.id.Source.String()),
+		slog.String("source", c.id.Source.Addr().String()),
 	}, attrs...)
 	c.service.Audit.Event(context.WithoutCancel(ctx), level, code, all...)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/sshgw/identity"
 	"github.com/sallyport-mfa/sallyport/sshgw/inventory"
 	"github.com/sallyport-mfa/sallyport/sshgw/policy"
+	"github.com/sallyport-mfa/sallyport/sshgw/route"
 )
 
 // way is a target, a login there, and what a rule in force grants.
@@ -26,28 +27,20 @@ type way struct {
 // decide finds the target and asks the rules in force. Its error is a refusal.
 func (c *connection) decide(ctx context.Context, name, login string) (*way, error) {
 	cfg := c.config()
-	t, ok := cfg.Inventory().Find(name)
-	if !ok {
+	t, err := route.Named(cfg.Inventory(), name)
+	if err != nil {
 		return nil, c.denied(ctx, short(name), short(login), "no_such_target", fmt.Sprintf("no target is called %s", clip(name)))
 	}
-	w := &way{target: t, login: c.loginAt(t, login)}
+	if login == "" {
+		login = route.LoginAt(t, c.id.Account.Name)
+	}
+	w := &way{target: t, login: login}
 	w.grant = c.grant(ctx, cfg, t, w.login)
 	if !w.grant.Allowed {
 		return nil, c.denied(ctx, t.Name, short(w.login), w.grant.Reason,
 			fmt.Sprintf("no rule lets %s reach %s as %s", c.id.Account.Name, t.Name, clip(w.login)), slog.String("rule", w.grant.Rule))
 	}
 	return w, nil
-}
-
-// loginAt is the login that is meant where none is named.
-func (c *connection) loginAt(t *inventory.Target, login string) string {
-	switch {
-	case login != "":
-		return login
-	case len(t.Logins) > 0:
-		return t.Logins[0]
-	}
-	return c.id.Account.Name
 }
 
 // grant is what the rules in force grant, the batch rules before all.

@@ -17,6 +17,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/sshgw/conversation"
 	"github.com/sallyport-mfa/sallyport/sshgw/inventory"
 	"github.com/sallyport-mfa/sallyport/sshgw/roster"
+	"github.com/sallyport-mfa/sallyport/sshgw/route"
 	"github.com/sallyport-mfa/sallyport/sshgw/server"
 )
 
@@ -45,7 +46,7 @@ func (c *connection) jump(ctx context.Context, nc ssh.NewChannel) error {
 			return c.denied(ctx, t.Name, "", "forward", fmt.Sprintf("no rule lets %s connect to %s", c.id.Account.Name, clip(destination)),
 				slog.String("rule", w.grant.Rule), slog.String("destination", short(destination)))
 		}
-	case !w.grant.Allowed || !w.grant.Raw:
+	case !w.grant.Allowed || w.grant.Unsettled || !w.grant.Raw:
 		return c.nested(ctx, nc, w, host)
 	default:
 		port = t.Port
@@ -59,16 +60,15 @@ func (c *connection) jump(ctx context.Context, nc ssh.NewChannel) error {
 // find says whose host a destination is, and whether it is the sshd there.
 func (c *connection) find(ctx context.Context, host string, port uint16) (t *inventory.Target, sshd bool) {
 	inv := c.config().Inventory()
+	if t, err := route.To(ctx, inv, c.resolve, host, port); err == nil {
+		return t, true
+	}
 	if t, ok := inv.Find(host); ok {
-		// People write no port where they mean the target; and the target knows its own.
-		return t, port == t.Port || port == defaultPort
+		return t, false
 	}
 	addrs, err := c.resolve(ctx, host)
 	if err != nil {
 		addrs = nil
-	}
-	if t, ok := inv.At(host, addrs, port); ok {
-		return t, true
 	}
 	for _, t := range inv.All() {
 		if at, ok := inv.At(host, addrs, t.Port); ok {
@@ -122,13 +122,7 @@ func (c *connection) nested(ctx context.Context, nc ssh.NewChannel, w *way, host
 	c.spawn(func() { drain(ch.Stderr()) })
 	name := w.target.Name
 	err = c.service.Inner(ctx, ch, server.Inner{
-		Outer: c.server, Host: key,
-		Handler: func(ctx context.Context, inner *server.Conn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
-			id := *inner.Identity
-			id.Target, id.Login = name, inner.SSH.User()
-			inner.Identity = &id
-			c.service.Serve(ctx, inner, channels, requests)
-		},
+		Outer: c.server, Host: key, Target: name, Handler: c.service.Serve,
 		Admit: func(ctx context.Context, user string, person conversation.Person) error {
 			w, err := c.decide(ctx, name, user)
 			if err != nil {

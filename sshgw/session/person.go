@@ -11,25 +11,15 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/sallyport-mfa/sallyport/internal/cli"
 	"github.com/sallyport-mfa/sallyport/internal/frames"
 	"github.com/sallyport-mfa/sallyport/sshgw/conversation"
 )
-
-// nobody is no person at all.
-type nobody struct{}
-
-func (nobody) Show(frames.Style, string) error { return nil }
-
-func (nobody) Ask(context.Context, string, bool) (frames.Secret, error) {
-	return "", conversation.ErrNobody
-}
 
 // reader is a person who can read, and has no way to answer.
 type reader struct{ out io.Writer }
 
 func (r reader) Show(_ frames.Style, text string) error {
-	_, err := io.WriteString(r.out, escapeLines(text)+"\n")
+	_, err := io.WriteString(r.out, conversation.Clean(text)+"\n")
 	return err
 }
 
@@ -48,7 +38,7 @@ func newTypist(in io.Reader, out io.Writer) *typist {
 }
 
 func (t *typist) Show(_ frames.Style, text string) error {
-	_, err := t.terminal.Write([]byte(escapeLines(text) + "\n"))
+	_, err := t.terminal.Write([]byte(conversation.Clean(text) + "\n"))
 	return err
 }
 
@@ -57,7 +47,7 @@ var errInterrupted = errors.New("interrupted")
 
 func (t *typist) Ask(ctx context.Context, text string, echo bool) (frames.Secret, error) {
 	// All but the last line is shown, so that the terminal moves about on one line alone.
-	text = escapeLines(text)
+	text = conversation.Clean(text)
 	if i := strings.LastIndexByte(text, '\n'); i >= 0 {
 		if _, err := t.terminal.Write([]byte(text[:i+1])); err != nil {
 			return "", err
@@ -108,13 +98,4 @@ func (s single) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	return s.r.Read(p[:1])
-}
-
-// escapeLines escapes text, and keeps its line breaks.
-func escapeLines(text string) string {
-	lines := strings.Split(text, "\n")
-	for i, line := range lines {
-		lines[i] = cli.Escape(line)
-	}
-	return strings.Join(lines, "\n")
 }

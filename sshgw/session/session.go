@@ -41,6 +41,7 @@ type Factor interface {
 
 // Recording is one session's; *record.Recording is one.
 type Recording interface {
+	Name() string
 	Output(p []byte) error
 	Typed(p []byte) error
 	Resize(width, height int) error

@@ -5,7 +5,6 @@ package session
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 
@@ -102,14 +101,14 @@ func (s *sessionChannel) launch(ctx context.Context, p program, name, login stri
 	if err != nil {
 		return nil, nil, c.failed(ctx, audit.TargetRefused, w.target.Name, w.login, fmt.Errorf("open a session: %w", err))
 	}
-	run := &running{way: w, hop: h, ch: ch, requests: requests, kind: p.kind, command: p.command, began: c.service.Now()}
+	run := &running{way: w, hop: h, ch: ch, requests: requests, kind: p.kind, command: p.command, asked: p.asked, began: c.service.Now()}
 	abandon := func() {
 		_ = ch.Close()
 		c.spawn(func() { refuse(requests) })
 		c.spawn(func() { drain(ch) })
 		c.spawn(func() { drain(ch.Stderr()) })
 		if run.tape != nil {
-			_ = run.tape.close() // nothing ran
+			_ = run.tape.Close() // nothing ran
 		}
 		h.leave(s)
 	}
@@ -144,13 +143,9 @@ func (s *sessionChannel) launch(ctx context.Context, p program, name, login stri
 		Kind: p.kind, Way: roster.Terminated, Target: w.target.Name, Login: w.login, Detail: clip(p.command), Rule: w.grant.Rule,
 	})
 	if run.tape != nil {
-		run.carried.Recorded(run.name)
+		run.carried.Recorded(run.tape.Name())
 	}
-	attrs := run.attrs()
-	if p.asked != "" {
-		attrs = append(attrs, slog.String("asked", short(p.asked)))
-	}
-	c.event(ctx, slog.LevelInfo, audit.SessionOpened, attrs...)
+	c.event(ctx, slog.LevelInfo, audit.SessionOpened, run.attrs()...)
 	s.mu.Lock()
 	s.running = run
 	s.mu.Unlock()
@@ -166,8 +161,11 @@ func (r *running) attrs() []slog.Attr {
 	if r.kind != "shell" {
 		attrs = append(attrs, slog.String("command", short(r.command)))
 	}
+	if r.asked != "" {
+		attrs = append(attrs, slog.String("asked", short(r.asked)))
+	}
 	if r.tape != nil {
-		attrs = append(attrs, slog.String("recording", r.name))
+		attrs = append(attrs, slog.String("recording", r.tape.Name()))
 	}
 	return attrs
 }
@@ -276,7 +274,7 @@ func (s *sessionChannel) record(ctx context.Context, run *running) error {
 	c := s.conn
 	m := record.Meta{
 		Session: run.name, Connection: c.id.SessionID, User: c.id.Account.Name, Target: run.way.target.Name, Login: run.way.login,
-		Source: c.id.Source.Addr().String(), Rule: grant.Rule, Command: run.command, Width: 80, Height: 24,
+		Source: c.id.Source.Addr().String(), Rule: grant.Rule, Command: run.command,
 		Input: grant.Input, Started: run.began,
 	}
 	if s.pty != nil {
@@ -286,7 +284,7 @@ func (s *sessionChannel) record(ctx context.Context, run *running) error {
 	if err != nil {
 		return s.unrecorded(ctx, run, err)
 	}
-	run.tape = &tape{recording: rec}
+	run.tape = rec
 	return nil
 }
 
@@ -300,37 +298,4 @@ func (s *sessionChannel) unrecorded(ctx context.Context, run *running, err error
 		return nil
 	}
 	return &refusal{ssh.ResourceShortage, s.conn.contact("this session must be recorded, and cannot be: it ends")}
-}
-
-// tape is a recording that nothing is written to once it is closed.
-type tape struct {
-	mu        sync.Mutex
-	recording Recording
-	closed    bool
-}
-
-func (t *tape) output(p []byte) error { return t.do(func(r Recording) error { return r.Output(p) }) }
-func (t *tape) typed(p []byte) error  { return t.do(func(r Recording) error { return r.Typed(p) }) }
-func (t *tape) resize(width, height int) {
-	_ = t.do(func(r Recording) error { return r.Resize(width, height) }) // Failed says it
-}
-
-func (t *tape) do(f func(Recording) error) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		return io.ErrClosedPipe
-	}
-	return f(t.recording)
-}
-
-// close ends the recording, once.
-func (t *tape) close() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		return nil
-	}
-	t.closed = true
-	return t.recording.Close()
 }

@@ -36,7 +36,7 @@ func (c *connection) stepUp(ctx context.Context, w *way, with companion) error {
 	}
 	person := with.person
 	if person == nil {
-		person = nobody{}
+		person = conversation.Nobody{}
 	}
 	err := c.service.Factor.Ask(ctx, q, person)
 	if with.reads && errors.Is(err, conversation.ErrNobody) {
