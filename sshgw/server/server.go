@@ -25,6 +25,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/sshgw/auth"
 	"github.com/sallyport-mfa/sallyport/sshgw/config"
 	"github.com/sallyport-mfa/sallyport/sshgw/roster"
+	"github.com/sallyport-mfa/sallyport/sshgw/transport"
 )
 
 // Settings are what sshgw.toml says of connections.
@@ -49,7 +50,7 @@ type Options struct {
 	Roster   *roster.Roster // who is connected; nil: nobody looks
 	Events   *audit.Log
 	Log      *slog.Logger
-	// Algorithms in the order of preference; the zero value: DefaultAlgorithms.
+	// Algorithms in the order of preference; the zero value: transport.Algorithms.
 	Algorithms ssh.Config
 	// Wrap puts something between the network and SSH; nil: nothing.
 	Wrap func(net.Conn) net.Conn
@@ -73,19 +74,6 @@ type Server struct {
 	empty  chan struct{} // closed when none is; nil: nobody waits
 }
 
-// DefaultAlgorithms are those that the gateway offers. AES in hardware comes first, for
-// it costs half of ChaCha20; the key exchange that no quantum computer breaks comes first.
-func DefaultAlgorithms() ssh.Config {
-	return ssh.Config{
-		KeyExchanges: []string{
-			ssh.KeyExchangeMLKEM768X25519, ssh.KeyExchangeCurve25519, ssh.KeyExchangeECDHP256,
-			ssh.KeyExchangeECDHP384, ssh.KeyExchangeECDHP521, ssh.KeyExchangeDH16SHA512, ssh.KeyExchangeDH14SHA256,
-		},
-		Ciphers: []string{ssh.CipherAES128GCM, ssh.CipherAES256GCM, ssh.CipherChaCha20Poly1305, ssh.CipherAES128CTR, ssh.CipherAES256CTR},
-		MACs:    []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM, ssh.HMACSHA256, ssh.HMACSHA512},
-	}
-}
-
 // New makes a server.
 func New(o Options) *Server {
 	if o.Now == nil {
@@ -95,7 +83,7 @@ func New(o Options) *Server {
 		o.Rand = rand.Reader
 	}
 	if len(o.Algorithms.KeyExchanges) == 0 {
-		o.Algorithms = DefaultAlgorithms()
+		o.Algorithms = transport.Algorithms()
 	}
 	s := &Server{opt: o, gate: newGate(), noise: rate.NewLimiter(5, 50), conns: map[*Conn]struct{}{}}
 	s.base, s.cancel = context.WithCancel(context.Background())
@@ -124,7 +112,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		conn, err := l.Accept()
 		if err == nil {
 			wait = 0
-			s.accepted(conn)
+			s.accepted(transport.Wrap(conn))
 			continue
 		}
 		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {

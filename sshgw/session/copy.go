@@ -5,25 +5,13 @@ package session
 import (
 	"errors"
 	"io"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
-)
 
-// Sizes of the buffers that bytes are copied through.
-const (
-	// bulk is the payload of one SSH packet of OpenSSH, and of x/crypto.
-	bulk = 32 << 10
-	// idle is what a stream that waits keeps: thousands of them do.
-	idle = 512
-	// keep is the shortest read after which a stream is still taken for busy.
-	keep = 4 << 10
+	"github.com/sallyport-mfa/sallyport/sshgw/transport"
 )
-
-// buffers are of size bulk. A pointer to an array needs no allocation to be put back.
-var buffers = sync.Pool{New: func() any { return new([bulk]byte) }}
 
 // tap sees what is copied before it goes out. An error stops the copying, and what it saw
 // is not written.
@@ -47,20 +35,15 @@ type errTap struct{ error }
 
 func (e errTap) Unwrap() error { return e.error }
 
-// run copies until the reader ends or the writer fails. A reader's end is no error. A
-// stream that waits holds a small buffer; it takes a big one while more comes at once.
+// run copies until the reader ends or the writer fails. A reader's end is no error.
 func (s *stream) run() error {
-	small := make([]byte, idle)
-	buf := small
-	var big *[bulk]byte
-	defer func() {
-		if big != nil {
-			buffers.Put(big)
-		}
-	}()
-	for {
+	var lent transport.Buffer
+	defer lent.Release()
+	for n := 0; ; {
+		buf := lent.Next(n)
+		var err error
 		s.waiting.Add(1)
-		n, err := s.from.Read(buf)
+		n, err = s.from.Read(buf)
 		s.waiting.Add(1)
 		if n > 0 {
 			if err := s.pass(buf[:n]); err != nil {
@@ -72,14 +55,6 @@ func (s *stream) run() error {
 				return nil
 			}
 			return err
-		}
-		switch {
-		case big == nil && n == len(small):
-			big = buffers.Get().(*[bulk]byte)
-			buf = big[:]
-		case big != nil && n < keep:
-			buffers.Put(big)
-			big, buf = nil, small
 		}
 	}
 }
@@ -100,7 +75,7 @@ func (s *stream) pass(p []byte) error {
 
 // drain reads what nobody wants, so that it does not fill the window of a channel.
 func drain(r io.Reader) {
-	small := make([]byte, idle)
+	small := make([]byte, 512)
 	for {
 		if _, err := r.Read(small); err != nil {
 			return

@@ -15,21 +15,8 @@ import (
 
 	"github.com/sallyport-mfa/sallyport/internal/cli"
 	"github.com/sallyport-mfa/sallyport/sshgw/inventory"
+	"github.com/sallyport-mfa/sallyport/sshgw/transport"
 )
-
-// algorithms are what the gateway speaks to targets. The client's order decides in
-// SSH, and here that is ours: AES in hardware costs half of ChaCha20 in Go.
-var algorithms = ssh.Config{
-	Ciphers: []string{
-		ssh.CipherAES128GCM, ssh.CipherAES256GCM, ssh.CipherChaCha20Poly1305,
-		ssh.CipherAES128CTR, ssh.CipherAES192CTR, ssh.CipherAES256CTR,
-	},
-	KeyExchanges: []string{
-		ssh.KeyExchangeMLKEM768X25519, ssh.KeyExchangeCurve25519,
-		ssh.KeyExchangeECDHP256, ssh.KeyExchangeECDHP384, ssh.KeyExchangeECDHP521,
-		ssh.KeyExchangeDH14SHA256, ssh.KeyExchangeDH16SHA512,
-	},
-}
 
 // clientVersion is what targets log of us.
 const clientVersion = "SSH-2.0-Sallyport"
@@ -106,8 +93,8 @@ func (a *attempt) shake(raw net.Conn) (*Conn, *Error) {
 	a.ask = &questions{attempt: a}
 	a.proof = &proof{attempt: a}
 	address := join(a.request.Target)
-	c, channels, requests, err := ssh.NewClientConn(raw, address, &ssh.ClientConfig{
-		Config:            algorithms,
+	c, channels, requests, err := ssh.NewClientConn(transport.Wrap(raw), address, &ssh.ClientConfig{
+		Config:            transport.Algorithms(),
 		User:              a.request.Login,
 		ClientVersion:     clientVersion,
 		HostKeyAlgorithms: a.host.algorithms(),
