@@ -177,6 +177,11 @@ func TestOnlyTheModuleAndDoctorLinkC(t *testing.T) {
 		if slices.Contains(g.imports(), "C") && !strings.HasPrefix(g.path, "pam/") && !strings.HasPrefix(g.path, "cmd/sallyport/") {
 			t.Errorf("%s uses cgo; only pam/ and the sallyport command may", g.path)
 		}
+		// The gateway's helper for passwords is the one other program that calls libpam, by a library.
+		libpam := slices.Contains(g.imports(), "github.com/msteinert/pam/v2") && !g.isTest()
+		if libpam && !strings.HasPrefix(g.path, "cmd/sallyport/") && !strings.HasPrefix(g.path, "cmd/sallyport-sshgw-pam/") {
+			t.Errorf("%s imports the binding of libpam; only the sallyport command and the gateway's helper may", g.path)
+		}
 		if daemon := strings.HasPrefix(g.path, "cmd/sallyport-"); daemon && slices.Contains(g.imports(), module+"/pam") {
 			t.Errorf("%s imports pam/: the daemons are built without C", g.path)
 		}

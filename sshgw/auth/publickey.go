@@ -142,7 +142,7 @@ func (v *Visit) authorized(account directory.Account, key ssh.PublicKey) (identi
 func (v *Visit) verifierKeys(account directory.Account) ([]ssh.PublicKey, error) {
 	var list keyList
 	outcome, err := v.door.opt.Authd.Call(v.ctx, &frames.Request{
-		Hook: hookSSHKeys, RUID: uint32(os.Getuid()), EUID: uint32(os.Geteuid()), Version: version.String(),
+		Hook: frames.HookSSHKeys, RUID: uint32(os.Getuid()), EUID: uint32(os.Geteuid()), Version: version.String(),
 		Service: "sshgw", User: account.Name, RHost: v.who.Source.Addr().String(),
 	}, &list)
 	switch {
@@ -328,6 +328,3 @@ func merge(a, b identity.Limits) (identity.Limits, error) {
 		Command: command, PermitOpen: b.PermitOpen, PermitListen: b.PermitListen,
 	}, nil
 }
-
-// hookSSHKeys asks authd for a person's keys; docs/reference/frames.md has it.
-const hookSSHKeys frames.Hook = 7
