@@ -443,7 +443,8 @@ func TestASlowDiskSlowsTheSessionAndLosesNothing(t *testing.T) {
 			}
 		}()
 		synctest.Wait()
-		if took > (waiting+2*burst)/piece {
+		// As much may wait as is being written.
+		if took > 2*waiting/piece+2 {
 			t.Errorf("%d pieces were taken while the disk wrote none", took)
 		}
 		rec.mu.Lock()

@@ -376,7 +376,7 @@ func (s *session) realpath(r *request) ([]byte, error) {
 		return nil, err
 	}
 	if err != nil || (!s.rules.MayRead(at.path) && !s.rules.MayWrite(at.path)) {
-		lexical := s.absolute([]byte(name))
+		lexical := s.absolute(name)
 		if !strings.HasPrefix(lexical, "/") {
 			return nil, nil
 		}

@@ -136,6 +136,10 @@ func (s *session) account(to *pending, p []byte) {
 	default:
 		if to.op.Kind != "" {
 			op := to.op
+			// Where relative paths begin is known by now.
+			if op.Path = s.absolute(op.Path); op.To != "" && op.Kind != "symlink" {
+				op.To = s.absolute(op.To)
+			}
 			if op.Result = result(code); !isStatus {
 				op.Result = "no status"
 			}
@@ -165,7 +169,7 @@ func (s *session) wasRead(to *pending, p []byte, code uint32, isStatus bool) {
 
 // opened notes a handle, or that there is none.
 func (s *session) opened(to *pending, p []byte, code uint32) *handle {
-	h := &handle{path: to.op.Path, access: to.access, size: -1}
+	h := &handle{path: s.absolute(to.op.Path), access: to.access, size: -1}
 	c := cursor{rest: p[1:]}
 	c.u32()
 	name := c.str()

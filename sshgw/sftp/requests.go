@@ -116,16 +116,16 @@ func (s *session) pass(p []byte, as pending) error {
 	return nil
 }
 
-// describe says what a request is for. What cannot be read is for nothing: the server
-// will say what it thinks of it.
+// describe says what a request is for, with paths as they were named. What cannot be
+// read is for nothing: the server will say what it thinks of it.
 func (s *session) describe(what byte, id uint32, c cursor) pending {
 	p := pending{id: id, what: what}
 	switch what {
 	case fxpOpen:
 		name, flags := c.str(), c.u32()
-		p.op.Path, p.access = s.absolute(name), accessOf(flags)
+		p.op.Path, p.access = printable(name), accessOf(flags)
 	case fxpOpendir:
-		p.op.Path, p.access = s.absolute(c.str()), access{list: true}
+		p.op.Path, p.access = printable(c.str()), access{list: true}
 	case fxpClose:
 		s.closing(&p, c.str())
 	case fxpRead:
@@ -150,18 +150,18 @@ func (s *session) describe(what byte, id uint32, c cursor) pending {
 			s.resized(p.h, c.attrs())
 		}
 	case fxpSetstat:
-		p.op = Op{Kind: "setstat", Path: s.absolute(c.str())}
+		p.op = Op{Kind: "setstat", Path: printable(c.str())}
 	case fxpRemove:
-		p.op = Op{Kind: "remove", Path: s.absolute(c.str())}
+		p.op = Op{Kind: "remove", Path: printable(c.str())}
 	case fxpMkdir:
-		p.op = Op{Kind: "mkdir", Path: s.absolute(c.str())}
+		p.op = Op{Kind: "mkdir", Path: printable(c.str())}
 	case fxpRmdir:
-		p.op = Op{Kind: "rmdir", Path: s.absolute(c.str())}
+		p.op = Op{Kind: "rmdir", Path: printable(c.str())}
 	case fxpRename:
-		p.op = Op{Kind: "rename", Path: s.absolute(c.str()), To: s.absolute(c.str())}
+		p.op = Op{Kind: "rename", Path: printable(c.str()), To: printable(c.str())}
 	case fxpSymlink: // OpenSSH has the two in this order
 		to := printable(c.str())
-		p.op = Op{Kind: "symlink", Path: s.absolute(c.str()), To: to}
+		p.op = Op{Kind: "symlink", Path: printable(c.str()), To: to}
 	case fxpExtended:
 		s.describeExtended(&p, string(c.str()), c)
 	}
@@ -174,11 +174,11 @@ func (s *session) describe(what byte, id uint32, c cursor) pending {
 func (s *session) describeExtended(p *pending, ext string, c cursor) {
 	switch ext {
 	case extPosixRename:
-		p.op = Op{Kind: "rename", Path: s.absolute(c.str()), To: s.absolute(c.str())}
+		p.op = Op{Kind: "rename", Path: printable(c.str()), To: printable(c.str())}
 	case extHardlink:
-		p.op = Op{Kind: "link", Path: s.absolute(c.str()), To: s.absolute(c.str())}
+		p.op = Op{Kind: "link", Path: printable(c.str()), To: printable(c.str())}
 	case extLsetstat:
-		p.op = Op{Kind: "setstat", Path: s.absolute(c.str())}
+		p.op = Op{Kind: "setstat", Path: printable(c.str())}
 	case extFstatvfs, extFsync:
 		p.h = s.toHandle(c.str())
 	case extCopyData:
@@ -229,8 +229,7 @@ func accessOf(flags uint32) access {
 
 // absolute is a path as the client names it, from the root on. It says nothing of
 // where links lead.
-func (s *session) absolute(name []byte) string {
-	text := printable(name)
+func (s *session) absolute(text string) string {
 	if strings.HasPrefix(text, "/") {
 		return path.Clean(text)
 	}
