@@ -591,7 +591,7 @@ func TestAHostileServer(t *testing.T) {
 	})
 	t.Run("paths of Windows", func(t *testing.T) {
 		s, server, in := peer(t, rules, nil)
-		greet(t, s, server, in, "/C:/Users/alice")
+		greet(t, s, server, in, "/C:/home/alice")
 		go s.client.Write(s.packet(fxpStat, "pub\\..\\x"))
 		if err := <-s.done; !errors.Is(err, ErrForeignPaths) {
 			t.Errorf("Run returns %v", err)
