@@ -91,7 +91,17 @@ type FirstFactor struct {
 	Password       bool     `toml:"password"`        // through PAM, by sallyport-sshgw-pam
 	CAs            []UserCA `toml:"-"`
 	MinRSABits     int      `toml:"min_rsa_bits"`
+	Accounts       Accounts `toml:"accounts"`
 }
+
+// Accounts says who may be a person at all.
+type Accounts string
+
+// Who may be a person.
+const (
+	AccountsNSS Accounts = "nss" // who has an account that this machine's name service knows
+	AccountsAny Accounts = "any" // everybody with a name of the ordinary form
+)
 
 // UserCA is an authority whose user certificates are believed.
 type UserCA struct {
@@ -213,7 +223,7 @@ func defaults() *Config {
 			Handshake: 2 * time.Minute, Idle: 0, Session: 0, KeepAlive: 30 * time.Second, KeepAliveCount: 4,
 			Dial: 10 * time.Second, Target: 20 * time.Second, Drain: 30 * time.Second, Banner: 10 * time.Second,
 		},
-		First:   FirstFactor{AuthorizedKeys: []string{"/etc/sallyport/authorized_keys/%u"}, VerifierKeys: true, MinRSABits: 2048},
+		First:   FirstFactor{AuthorizedKeys: []string{"/etc/sallyport/authorized_keys/%u"}, VerifierKeys: true, MinRSABits: 2048, Accounts: AccountsNSS},
 		Record:  Record{KeepDays: 90, MinFree: 1 << 30},
 		Targets: Targets{Files: []string{"/etc/sallyport/targets.toml"}, CertificateTTL: 5 * time.Minute},
 	}

@@ -169,8 +169,13 @@ func (c *Config) checkPaths(f *faults) {
 		}
 	}
 	if c.Metrics != "" {
-		if err := checkListen(c.Metrics); err != nil {
-			f.add([]string{"metrics"}, "metrics: %w", err)
+		host, _, _ := net.SplitHostPort(c.Metrics)
+		addr, err := netip.ParseAddr(host)
+		switch bad := checkListen(c.Metrics); {
+		case bad != nil:
+			f.add([]string{"metrics"}, "metrics: %w", bad)
+		case host != "localhost" && (err != nil || !addr.IsLoopback()):
+			f.add([]string{"metrics"}, "metrics: %q is no loopback address, and nobody would be asked who they are", c.Metrics)
 		}
 	}
 }
@@ -262,6 +267,9 @@ func (c *Config) checkFirst(f *faults) {
 	}
 	if n := c.First.MinRSABits; n < 1024 || n > 16384 {
 		f.add([]string{"first_factor", "min_rsa_bits"}, "first_factor.min_rsa_bits is %d; it may be 1024 to 16384", n)
+	}
+	if a := c.First.Accounts; a != AccountsNSS && a != AccountsAny {
+		f.add([]string{"first_factor", "accounts"}, `first_factor.accounts %q is none of "nss", "any"`, a)
 	}
 	if len(c.First.AuthorizedKeys) == 0 && !c.First.VerifierKeys && !c.First.Password && len(c.UserCAs) == 0 {
 		f.add([]string{"first_factor"}, "first_factor: there is none, and nobody could log in")
