@@ -46,8 +46,13 @@ const (
 
 // FromConfig is the policy of a configuration.
 func FromConfig(c *config.Config) Policy {
+	accounts := AccountsNSS
+	if c.First.Accounts == config.AccountsAny {
+		accounts = AccountsAny
+	}
 	return Policy{
-		First: c.First, AuthTry: c.Limits.AuthTries, Banner: c.Timeouts.Banner, Contact: c.Contact, Door: c.Door, Batch: c.Batch,
+		Accounts: accounts,
+		First:    c.First, AuthTry: c.Limits.AuthTries, Banner: c.Timeouts.Banner, Contact: c.Contact, Door: c.Door, Batch: c.Batch,
 		Reaches: func(b *config.Batch, name string) bool {
 			target, ok := c.Inventory().Find(name)
 			return ok && b.Reaches(target)
