@@ -52,7 +52,7 @@ beside the profile). It is given by --profile or ` + profileEnv + `.`,
 	}
 	a.jsonFlag(c)
 	c.AddCommand(
-		s.userCommand(), s.groupCommand(), s.phoneCommand(), s.tokenCommand(), s.webauthnCommand(), s.bypassCodesCommand(),
+		s.userCommand(), s.groupCommand(), s.phoneCommand(), s.tokenCommand(), s.webauthnCommand(), s.bypassCodesCommand(), s.sshKeyCommand(),
 		s.integrationCommand(), s.managementCommand(), s.hostCommand(), s.sessionCommand(), s.policyCommand(), s.settingsCommand(),
 		s.adminCommand(), s.endpointCommand(), s.registeredDeviceCommand(), s.passportCommand(), s.logoCommand(), s.telephonyCommand(), s.logCommand(),
 	)

@@ -50,12 +50,12 @@ func Parse(line string) (Key, error) {
 	switch {
 	case line == "":
 		return Key{}, refused("it is empty")
+	case strings.HasPrefix(line, "-----BEGIN"), strings.HasPrefix(line, "---- BEGIN"), strings.HasPrefix(line, "PuTTY-User-Key"):
+		return Key{}, refused("it is no public key in one line; take the file with .pub at its end")
 	case len(line) > MaxLine:
 		return Key{}, refused("it has over %d bytes", MaxLine)
 	case strings.ContainsAny(line, "\r\n\x00"):
 		return Key{}, refused("it is more than one line")
-	case strings.HasPrefix(line, "-----BEGIN"), strings.HasPrefix(line, "PuTTY-User-Key"):
-		return Key{}, refused("it is no public key in one line; take the file with .pub at its end")
 	}
 	public, comment, options, rest, err := ssh.ParseAuthorizedKey([]byte(line))
 	switch {

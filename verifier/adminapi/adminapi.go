@@ -107,6 +107,7 @@ func (a *API) readRoutes() map[string]gate.Handler {
 	maps.Copy(routes, a.deviceReadRoutes())
 	maps.Copy(routes, a.policyReadRoutes())
 	maps.Copy(routes, a.credentialReadRoutes())
+	maps.Copy(routes, a.sshKeyReadRoutes())
 	return routes
 }
 
@@ -141,6 +142,7 @@ func (a *API) writeRoutes() map[string]gate.Handler {
 	maps.Copy(routes, a.groupWriteRoutes())
 	maps.Copy(routes, a.deviceWriteRoutes())
 	maps.Copy(routes, a.credentialWriteRoutes())
+	maps.Copy(routes, a.sshKeyWriteRoutes())
 	maps.Copy(routes, a.bulkRoutes())
 	maps.Copy(routes, a.textRoutes())
 	return routes

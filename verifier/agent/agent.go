@@ -79,6 +79,7 @@ func (a *API) Register(mux gate.Routes) {
 	mux.Handle("POST /sallyport/v1/hosts/join",
 		a.Gate.ByBodyKey(bodyKey(agentapi.HostPrefix, func(b agentapi.Join) string { return b.PublicKey }), duoapi.CodeJoinKeyID, a.join))
 	mux.Handle("GET /sallyport/v1/hosts/self", a.Gate.Host(a.self))
+	mux.Handle("GET /sallyport/v1/hosts/ssh_keys", a.Gate.Host(a.sshKeys))
 	a.registerSessions(mux)
 	a.registerOffline(mux)
 	a.registerWebPush(mux)

@@ -79,6 +79,7 @@ type Reader interface {
 
 	TrashReader
 	CredentialReader
+	SSHKeyReader
 
 	Phone(id string) (Phone, error)
 	Phones(f PhoneFilter, p Page) ([]Phone, int, error)
@@ -184,6 +185,7 @@ type Writer interface {
 
 	TrashWriter
 	CredentialWriter
+	SSHKeyWriter
 
 	AddPhone(Phone) error
 	// SetPhone writes number, extension, delays, name, type, platform and model; never

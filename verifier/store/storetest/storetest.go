@@ -49,6 +49,8 @@ func Run(t *testing.T, open Open) {
 		{"Attributes", testAttributes},
 		{"DesktopTokens", testDesktopTokens},
 		{"Credentials", testCredentials},
+		{"SSHKeys", testSSHKeys},
+		{"SSHKeyRaces", testSSHKeyRaces},
 		{"SMSCodesSent", testSMSCodesSent},
 		{"BypassCodes", testBypassCodes},
 		{"SMSCodes", testSMSCodes},
