@@ -113,6 +113,9 @@ func (h *hostCheck) algorithms() []string {
 			}
 		}
 	}
+	if len(h.cas) == 0 {
+		list = append(list, certAlgorithms...)
+	}
 	return list
 }
 
@@ -159,7 +162,7 @@ func (h *hostCheck) decide(key ssh.PublicKey) (string, *Error) {
 	}
 	if cert != nil && among(h.cas, cert.SignatureKey) {
 		if err := h.checkCertificate(cert); err != nil {
-			return "", problem(CertificateInvalid, err, "the certificate of %s's host key does not hold: %s", a.name, harmless(err.Error(), lineMax))
+			return "", problem(CertificateInvalid, err, "the certificate of %s's host key does not hold: %s", a.name, harmless(strings.TrimPrefix(err.Error(), "ssh: "), lineMax))
 		}
 		return byCertificate, nil
 	}
@@ -184,17 +187,13 @@ func (h *hostCheck) checkCertificate(cert *ssh.Certificate) error {
 		return errors.New("it names no host")
 	}
 	checker := ssh.CertChecker{Clock: h.attempt.dialer.now, IsHostAuthority: func(ssh.PublicKey, string) bool { return true }}
-	var first error
-	for _, name := range h.names {
-		err := checker.CheckHostKey(net.JoinHostPort(name, "22"), nil, cert)
-		if err == nil {
-			return nil
-		}
-		if first == nil {
-			first = err
+	name := h.names[0]
+	for _, n := range h.names {
+		if slices.Contains(cert.ValidPrincipals, n) {
+			name = n
 		}
 	}
-	return first
+	return checker.CheckHostKey(net.JoinHostPort(name, "22"), nil, cert)
 }
 
 // revoked says whether a line of known_hosts does.
