@@ -252,8 +252,11 @@ func (b *builder) common(e *Entry) Target {
 				b.fail(e, "host_cas: no [[host_ca]] of sshgw.toml is named %q", ca)
 			}
 		}
-		if e.Credential != "" && !slices.Contains(b.known.Credentials, e.Credential) {
-			b.fail(e, "credential: no [[credential]] of sshgw.toml is named %q", e.Credential)
+		// Several, with commas between, are tried in that order.
+		for c := range strings.SplitSeq(e.Credential, ",") {
+			if e.Credential != "" && !slices.Contains(b.known.Credentials, strings.TrimSpace(c)) {
+				b.fail(e, "credential: no [[credential]] of sshgw.toml is named %q", strings.TrimSpace(c))
+			}
 		}
 	}
 	return t

@@ -21,7 +21,7 @@ type Target struct {
 	Groups      []string
 	Logins      []string // offered by the menu and to completion; the first is the default, none: the user's own name
 	HostCAs     []string // names of [[host_ca]] in sshgw.toml; see package target
-	Credential  string   // name of a [[credential]], "" for the default
+	Credential  string   // name of a [[credential]], several with commas between; "" for the default
 	Description string
 	Pattern     string // of the [[pattern]] that made it, "" for a target written out
 }

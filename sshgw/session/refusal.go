@@ -12,6 +12,7 @@ import (
 
 	"github.com/sallyport-mfa/sallyport/internal/cli"
 	"github.com/sallyport-mfa/sallyport/sshgw/audit"
+	"github.com/sallyport-mfa/sallyport/sshgw/target"
 )
 
 // refusal is a no, in the words that the person reads. Its event is written already.
@@ -52,10 +53,17 @@ func (c *connection) denied(ctx context.Context, targetName, login, reason, text
 // failed is a refusal because something went wrong. Its text is for people, through
 // cli.Hint, and nothing else of it.
 func (c *connection) failed(ctx context.Context, code audit.Code, targetName, login string, err error, attrs ...slog.Attr) error {
-	all := []slog.Attr{slog.String("target", targetName), slog.String("login", login), slog.String("error", short(err.Error()))}
+	all := []slog.Attr{slog.String("target", targetName), slog.String("login", login)}
+	var hint *cli.Hint
+	var problem *target.Error
+	if errors.As(err, &problem) {
+		// Its text is for people, and the hint around it names whom to ask.
+		c.event(ctx, slog.LevelWarn, code, append(append(all, target.Attrs(err)...), attrs...)...)
+		return &refusal{ssh.ConnectionFailed, err.Error()}
+	}
+	all = append(all, slog.String("error", short(err.Error())))
 	c.event(ctx, slog.LevelWarn, code, append(all, attrs...)...)
 	text := fmt.Sprintf("%s cannot be reached", targetName)
-	var hint *cli.Hint
 	if errors.As(err, &hint) {
 		text += ": " + hint.Next
 	}

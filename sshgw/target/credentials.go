@@ -97,6 +97,9 @@ func (p *proof) answered() {
 // credentialsOf reads the names in a target's credential: one, or several with commas
 // between, which are tried in that order.
 func (s *settings) credentialsOf(names string) ([]config.Credential, error) {
+	if _, ok := s.credentials[config.DefaultCredential]; ok && names == "" {
+		names = config.DefaultCredential
+	}
 	if names == "" {
 		return []config.Credential{{Kind: config.CredentialCertificate}, {Kind: config.CredentialAgent}}, nil
 	}
