@@ -75,6 +75,7 @@ one ends them at once. "sallyport gateway" looks after it while it runs.`,
 	root.PersistentFlags().StringVar(&path, "config", config.DefaultPath, "configuration `file`")
 	root.Flags().StringVar(&format, "log", "auto", "log as `format`: auto (the journal under systemd, else text), text, json, journal")
 	root.Flags().BoolVar(&debug, "debug", false, "log each step of each connection")
+	root.AddCommand(keysCommand(&path))
 	root.CompletionOptions.DisableDefaultCmd = true
 	return root
 }
