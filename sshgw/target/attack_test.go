@@ -161,7 +161,11 @@ func TestAttackBannersWithoutEnd(t *testing.T) {
 				return err
 			}
 		}
-		return r.send([]byte{52})
+		if err := r.send([]byte{52}); err != nil {
+			return err
+		}
+		_, err := io.Copy(io.Discard, r)
+		return err
 	})
 	p := &person{}
 	r.Person = p

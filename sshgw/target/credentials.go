@@ -51,6 +51,9 @@ func (p *proof) next(at *ssh.ClientAuthContext) (method ssh.AuthMethod, err erro
 			return nil, p.attempt.cause
 		}
 	}
+	if len(at.AllowedMethods) == 0 {
+		return nil, errors.New("the connection broke, or the target names no method")
+	}
 	p.wants = at.AllowedMethods
 	if slices.Contains(at.AllowedMethods, "publickey") {
 		for len(p.queue) > 0 {
