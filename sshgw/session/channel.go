@@ -29,6 +29,8 @@ type sessionChannel struct {
 	started bool // a program was asked for: there is one per session
 
 	mu      sync.Mutex
+	window  *windowChange   // of the terminal, as it is while no program has it; nil: as at first
+	told    *windowChange   // what of that the program was started with
 	granted map[string]bool // kinds of channels that the target may open towards the client
 	bound   map[ssh.Channel]ssh.Channel
 	running *running // nil: no program
@@ -71,7 +73,7 @@ func (c *connection) serveSession(ctx context.Context, nc ssh.NewChannel) error 
 	}
 	c.spawn(func() { drain(ch.Stderr()) }) // a client has no business there
 	var carried sync.WaitGroup
-	ordered := inOrder(c.spawn, requests, func(r *ssh.Request) { s.request(ctx, r, &carried) })
+	ordered := inOrder(c.spawn, requests, s.resized, func(r *ssh.Request) { s.request(ctx, r, &carried) })
 	if !ordered {
 		c.log.Warn("a session asked too much at once")
 		_ = ch.Close()
@@ -123,13 +125,6 @@ func (s *sessionChannel) wish(r *ssh.Request) bool {
 		}
 		s.vars = append(s.vars, v)
 		return true
-	case "window-change":
-		w, ok := parse[windowChange](r.Payload)
-		if !ok || s.pty == nil {
-			return false
-		}
-		s.pty.Columns, s.pty.Rows, s.pty.Width, s.pty.Height = w.Columns, w.Rows, w.Width, w.Height
-		return true
 	case "auth-agent-req@openssh.com":
 		s.agent = !limits.NoAgent
 		return s.agent
@@ -141,6 +136,47 @@ func (s *sessionChannel) wish(r *ssh.Request) bool {
 		return true
 	}
 	return false
+}
+
+// resized takes note of a new size of the terminal while no program has it: people drag
+// windows while they are asked, and each drag is many requests.
+func (s *sessionChannel) resized(r *ssh.Request) bool {
+	if r.Type != "window-change" || r.WantReply {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running != nil {
+		return false
+	}
+	if w, ok := parse[windowChange](r.Payload); ok {
+		s.window = &w
+	}
+	return true
+}
+
+// terminal is the pty-req as it would be now, nil for none.
+func (s *sessionChannel) terminal() *ptyRequest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pty == nil {
+		return nil
+	}
+	p := *s.pty
+	if w := s.window; w != nil {
+		p.Columns, p.Rows, p.Width, p.Height = w.Columns, w.Rows, w.Width, w.Height
+	}
+	s.told = s.window
+	return &p
+}
+
+// size is that of the terminal, within what a terminal may have.
+func (s *sessionChannel) size() (width, height int) {
+	p := s.terminal()
+	if p == nil {
+		return 0, 0
+	}
+	return int(min(p.Columns, 1000)), int(min(p.Rows, 1000))
 }
 
 // pass hands a request to the program that runs.

@@ -56,7 +56,7 @@ func (c *connection) run(ctx context.Context, channels <-chan ssh.NewChannel, re
 	all.Add(1)
 	c.spawn(func() {
 		defer all.Done()
-		if !inOrder(c.spawn, requests, c.global) {
+		if !inOrder(c.spawn, requests, func(*ssh.Request) bool { return false }, c.global) {
 			c.server.End("too many requests at once", "")
 			for range requests { //nolint:revive // read to the end
 			}

@@ -97,14 +97,16 @@ func (c *connection) leadsAround(ctx context.Context, w *way, host string, port 
 	if err != nil {
 		return port == defaultPort || port == w.target.Port || listensAt(inv, port)
 	}
+	if t, ok := inv.At(host, addrs, port); ok && wants(t) {
+		return true
+	}
 	for _, a := range addrs {
 		a = a.Unmap()
 		if (a.IsLoopback() || a.IsUnspecified()) && (port == w.target.Port || port == defaultPort) {
 			return !w.grant.Raw || w.grant.StepUp
 		}
 	}
-	t, ok := inv.At(host, addrs, port)
-	return ok && wants(t)
+	return false
 }
 
 func listensAt(inv *inventory.Inventory, port uint16) bool {

@@ -12,10 +12,10 @@ import (
 const queued = 128
 
 // inOrder handles requests one after the other, as their replies must go out in order, and
-// reads on while one is being handled: a peer's connection stands still otherwise. It
-// returns true when the requests have ended and all are handled, false at once when too
-// many wait.
-func inOrder(spawn func(func()), requests <-chan *ssh.Request, handle func(*ssh.Request)) bool {
+// reads on while one is being handled: a peer's connection stands still otherwise. What
+// early takes is done with: requests without a reply that may overtake others. It returns
+// true when the requests have ended and all are handled, false at once when too many wait.
+func inOrder(spawn func(func()), requests <-chan *ssh.Request, early func(*ssh.Request) bool, handle func(*ssh.Request)) bool {
 	var (
 		mu   sync.Mutex
 		wait []*ssh.Request
@@ -38,6 +38,9 @@ func inOrder(spawn func(func()), requests <-chan *ssh.Request, handle func(*ssh.
 		}
 	}
 	for r := range requests {
+		if early(r) {
+			continue
+		}
 		mu.Lock()
 		if len(wait) >= queued {
 			mu.Unlock()

@@ -148,7 +148,14 @@ func (s *sessionChannel) launch(ctx context.Context, p program, name, login stri
 	c.event(ctx, slog.LevelInfo, audit.SessionOpened, run.attrs()...)
 	s.mu.Lock()
 	s.running = run
+	late := s.window
+	if late == s.told {
+		late = nil
+	}
 	s.mu.Unlock()
+	if late != nil {
+		_, _ = ch.SendRequest("window-change", false, ssh.Marshal(*late))
+	}
 	return run, run.carried.Close, nil
 }
 
@@ -208,8 +215,8 @@ func (s *sessionChannel) person() conversation.Person {
 		return reader{s.errs}
 	}
 	t := newTypist(s.ch, s.ch)
-	if s.pty.Columns > 0 && s.pty.Rows > 0 && s.pty.Columns < 1000 && s.pty.Rows < 1000 {
-		_ = t.terminal.SetSize(int(s.pty.Columns), int(s.pty.Rows))
+	if w, h := s.size(); w > 0 && h > 0 {
+		_ = t.terminal.SetSize(w, h)
 	}
 	return t
 }
@@ -244,7 +251,7 @@ func (s *sessionChannel) prepare(ctx context.Context, run *running) error {
 		}
 	}
 	if s.pty != nil {
-		ok, err := c.ask(ctx, run.ch, "pty-req", true, ssh.Marshal(*s.pty))
+		ok, err := c.ask(ctx, run.ch, "pty-req", true, ssh.Marshal(*s.terminal()))
 		if err != nil {
 			return fmt.Errorf("ask for a terminal: %w", err)
 		}
@@ -277,8 +284,8 @@ func (s *sessionChannel) record(ctx context.Context, run *running) error {
 		Source: c.id.Source.Addr().String(), Rule: grant.Rule, Command: run.command,
 		Input: grant.Input, Started: run.began,
 	}
-	if s.pty != nil {
-		m.Term, m.Width, m.Height = s.pty.Term, int(s.pty.Columns), int(s.pty.Rows)
+	if p := s.terminal(); p != nil {
+		m.Term, m.Width, m.Height = p.Term, int(p.Columns), int(p.Rows)
 	}
 	rec, err := c.service.Record(m)
 	if err != nil {
