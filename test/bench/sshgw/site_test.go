@@ -62,7 +62,7 @@ func (p *program) ip() string {
 func newSite(b *testing.B) *site {
 	b.Helper()
 	if _, err := exec.LookPath("/usr/sbin/sshd"); err != nil {
-		b.Skip("OpenSSH's server is not installed (make deps)")
+		b.Fatal("OpenSSH's server is not installed; run make deps")
 	}
 	who, err := user.Current()
 	if err != nil {
