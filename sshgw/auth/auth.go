@@ -18,6 +18,8 @@ import (
 	"github.com/sallyport-mfa/sallyport/internal/directory"
 	"github.com/sallyport-mfa/sallyport/sshgw/config"
 	"github.com/sallyport-mfa/sallyport/sshgw/identity"
+	"github.com/sallyport-mfa/sallyport/sshgw/inventory"
+	"github.com/sallyport-mfa/sallyport/sshgw/route"
 	"github.com/sallyport-mfa/sallyport/sshgw/secondfactor"
 )
 
@@ -31,8 +33,8 @@ type Policy struct {
 	// Door and Batch return the first rule that matches, nil for none.
 	Door  func(context.Context, config.DoorQuery) *config.Door
 	Batch func(config.DoorQuery) *config.Batch
-	// Reaches says whether a batch rule names the target of this name; nil: always.
-	Reaches func(b *config.Batch, target string) bool
+	// Target finds what a name after the percent sign means, false for nothing; nil: nothing.
+	Target func(name string) (*inventory.Target, bool)
 }
 
 // AccountPolicy says who may be a person at all.
@@ -51,11 +53,11 @@ func FromConfig(c *config.Config) Policy {
 		accounts = AccountsAny
 	}
 	return Policy{
-		Accounts: accounts,
-		First:    c.First, AuthTry: c.Limits.AuthTries, Banner: c.Timeouts.Banner, Contact: c.Contact, Door: c.Door, Batch: c.Batch,
-		Reaches: func(b *config.Batch, name string) bool {
-			target, ok := c.Inventory().Find(name)
-			return ok && b.Reaches(target)
+		First: c.First, AuthTry: c.Limits.AuthTries, Banner: c.Timeouts.Banner, Contact: c.Contact, Accounts: accounts,
+		Door: c.Door, Batch: c.Batch,
+		Target: func(name string) (*inventory.Target, bool) {
+			t, err := route.Named(c.Inventory(), name)
+			return t, err == nil
 		},
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/internal/version"
 	"github.com/sallyport-mfa/sallyport/sshgw/conversation"
 	"github.com/sallyport-mfa/sallyport/sshgw/identity"
+	"github.com/sallyport-mfa/sallyport/sshgw/route"
 )
 
 // pamService is the name of the PAM service, and of the helper's requests.
@@ -21,7 +22,7 @@ const pamService = "sallyport-sshgw"
 // byPAM is a first factor by the PAM helper. It is asked for unknown names as well, so
 // that nobody learns from the time it takes which there are.
 func (v *Visit) byPAM(m ssh.ConnMetadata, person Person) (*ssh.Permissions, error) {
-	name, err := identity.ParseName(m.User())
+	name, err := parseName(m.User())
 	if err != nil {
 		return nil, no("%w", err)
 	}
@@ -52,7 +53,7 @@ func (v *Visit) byPAM(m ssh.ConnMetadata, person Person) (*ssh.Permissions, erro
 // proof is a first factor that was shown, by one request of one connection.
 type proof struct {
 	user    string // as the client gave it in that request
-	name    identity.Name
+	name    route.Name
 	account directory.Account
 	method  identity.Method
 

@@ -4,6 +4,7 @@ package auth
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rsa"
 	"encoding/base64"
@@ -36,8 +37,8 @@ var signatureAlgorithms = []string{
 
 // Sizes of RSA keys, in bits. What is larger costs the gateway more than the client.
 const (
-	leastRSA = 2048
-	mostRSA  = 8192
+	leastRSA = 2048 // where the configuration says nothing
+	mostRSA  = 16384
 )
 
 // checkKey refuses keys of kinds and sizes that do not count.
@@ -56,7 +57,7 @@ func (v *Visit) checkKey(key ssh.PublicKey) error {
 	if !ok {
 		return no("an RSA key that cannot be measured")
 	}
-	if n, least := k.N.BitLen(), max(v.policy.First.MinRSABits, leastRSA); n < least || n > mostRSA {
+	if n, least := k.N.BitLen(), cmp.Or(v.policy.First.MinRSABits, leastRSA); n < least || n > mostRSA {
 		return no("an RSA key of %d bits; from %d to %d count", n, least, mostRSA)
 	}
 	return nil

@@ -3,6 +3,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"github.com/sallyport-mfa/sallyport/sshgw/config"
 	"github.com/sallyport-mfa/sallyport/sshgw/conversation"
 	"github.com/sallyport-mfa/sallyport/sshgw/identity"
+	"github.com/sallyport-mfa/sallyport/sshgw/inventory"
+	"github.com/sallyport-mfa/sallyport/sshgw/route"
 	"github.com/sallyport-mfa/sallyport/sshgw/secondfactor"
 )
 
@@ -20,7 +23,7 @@ import (
 func (v *Visit) second(m ssh.ConnMetadata, p *proof) (*ssh.Permissions, error) {
 	query := config.DoorQuery{User: p.account.Name, InGroup: v.inGroup(p.account), Key: p.key, Source: v.who.Source.Addr().String()}
 	if p.key != "" {
-		if b := v.policy.Batch(query); b != nil && v.reaches(b, p.name.Target) {
+		if b := v.policy.Batch(query); b != nil && v.reaches(b, p) {
 			return v.settle(m, p, secondfactor.Batch, b.Name, identity.Batched, conversation.Nobody{})
 		}
 	}
@@ -40,8 +43,23 @@ func (v *Visit) second(m ssh.ConnMetadata, p *proof) (*ssh.Permissions, error) {
 
 // reaches says whether a batch rule is meant: a connection that says where it goes, and
 // goes elsewhere, is a person's.
-func (v *Visit) reaches(b *config.Batch, target string) bool {
-	return target == "" || v.policy.Reaches == nil || v.policy.Reaches(b, target)
+func (v *Visit) reaches(b *config.Batch, p *proof) bool {
+	if p.name.Target == "" {
+		return true
+	}
+	t := v.target(p)
+	return t != nil && b.Reaches(t)
+}
+
+// target is what the name after the percent sign means, nil for nothing.
+func (v *Visit) target(p *proof) *inventory.Target {
+	if p.name.Target == "" || v.policy.Target == nil {
+		return nil
+	}
+	if t, ok := v.policy.Target(p.name.Target); ok {
+		return t
+	}
+	return nil
 }
 
 // asking is the second step: it belongs to the proof of the first, to its user, and to
@@ -65,7 +83,10 @@ func (v *Visit) settle(m ssh.ConnMetadata, p *proof, kind secondfactor.Kind, rul
 		return nil, no("the user changed from %q to %q between two steps", p.user, m.User())
 	}
 	id := p.identity(m, v)
-	question := secondfactor.Question{Identity: id, Kind: kind, Rule: rule, Target: p.name.Target, Login: p.name.Login, Terminal: "ssh"}
+	question := secondfactor.Question{Identity: id, Kind: kind, Rule: rule, Terminal: "ssh"}
+	if t := v.target(p); t != nil {
+		question.Target, question.Login = t.Name, cmp.Or(p.name.Login, route.LoginAt(t, p.account.Name))
+	}
 	if err := v.door.opt.Second.Ask(v.ctx, question, person); err != nil {
 		return nil, v.unsettled(err)
 	}

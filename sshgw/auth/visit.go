@@ -9,6 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/crypto/ssh"
 
@@ -16,6 +19,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/internal/directory"
 	"github.com/sallyport-mfa/sallyport/sshgw/conversation"
 	"github.com/sallyport-mfa/sallyport/sshgw/identity"
+	"github.com/sallyport-mfa/sallyport/sshgw/route"
 )
 
 // Person is whoever is at the other end.
@@ -136,8 +140,8 @@ func (v *Visit) whom(text string) string {
 var ordinary = regexp.MustCompile(`^[a-z_][a-z0-9._-]{0,31}$`)
 
 // person looks up who a user name means.
-func (v *Visit) person(user string) (directory.Account, identity.Name, error) {
-	name, err := identity.ParseName(user)
+func (v *Visit) person(user string) (directory.Account, route.Name, error) {
+	name, err := parseName(user)
 	if err != nil {
 		return directory.Account{}, name, no("%w", err)
 	}
@@ -153,10 +157,37 @@ func (v *Visit) person(user string) (directory.Account, identity.Name, error) {
 		return account, name, cannot("look up the account: %w", err)
 	}
 	// What the name service calls the account becomes part of paths.
-	if again, err := identity.ParseName(account.Name); err != nil || again.User != account.Name {
-		return account, name, cannot("the name service calls the account %q: %w", account.Name, identity.ErrName)
+	if !plain(account.Name) {
+		return account, name, cannot("the name service calls the account %q: %w", account.Name, errName)
 	}
 	return account, name, nil
+}
+
+// errName says that a name is not fit for a path, a command and a log.
+var errName = errors.New("a name with characters that names do not have")
+
+// parseName takes a user name apart; what it returns is fit for a path, a command and a log.
+func parseName(s string) (route.Name, error) {
+	name, err := route.Parse(s)
+	if err == nil && (!plain(name.User) || name.Login != "" && !plain(name.Login) || name.Target != "" && !plain(name.Target)) {
+		err = errName
+	}
+	if err != nil {
+		return route.Name{}, err
+	}
+	return name, nil
+}
+
+// maxName bounds each part of a user name, in bytes.
+const maxName = 255
+
+func plain(s string) bool {
+	if s == "" || len(s) > maxName || s == "." || s == ".." || s[0] == '-' || !utf8.ValidString(s) {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return r == '/' || r == '%' || unicode.IsSpace(r) || !unicode.IsGraphic(r)
+	})
 }
 
 // noUID is the uid of nobody: chown(2) takes it for no change.

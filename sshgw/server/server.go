@@ -52,10 +52,8 @@ type Options struct {
 	Log      *slog.Logger
 	// Algorithms in the order of preference; the zero value: transport.Algorithms.
 	Algorithms ssh.Config
-	// Wrap puts something between the network and SSH; nil: nothing.
-	Wrap func(net.Conn) net.Conn
-	Now  func() time.Time // nil: time.Now
-	Rand io.Reader        // nil: crypto/rand
+	Now        func() time.Time // nil: time.Now
+	Rand       io.Reader        // nil: crypto/rand
 }
 
 // Server serves SSH connections. It is safe for concurrent use.
@@ -143,9 +141,6 @@ func (s *Server) accepted(conn net.Conn) {
 		_ = conn.Close()
 		s.limited(source, "", why)
 		return
-	}
-	if s.opt.Wrap != nil {
-		conn = s.opt.Wrap(conn)
 	}
 	go func() {
 		defer s.done()
