@@ -22,7 +22,6 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sallyport-mfa/sallyport/internal/directory"
-	"github.com/sallyport-mfa/sallyport/internal/frames"
 	"github.com/sallyport-mfa/sallyport/sshgw/audit"
 	"github.com/sallyport-mfa/sallyport/sshgw/auth"
 	"github.com/sallyport-mfa/sallyport/sshgw/config"
@@ -182,6 +181,16 @@ func (g *gateway) authorize(user, options string, key ssh.PublicKey) {
 	}
 }
 
+// write writes a file and returns its path.
+func (g *gateway) write(name, text string) string {
+	g.t.Helper()
+	path := filepath.Join(g.dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		g.t.Fatal(err)
+	}
+	return path
+}
+
 func (g *gateway) start() *gateway {
 	g.t.Helper()
 	log := slog.New(slog.NewTextHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -316,5 +325,3 @@ func mustDial(t testing.TB, address string) net.Conn {
 	}
 	return conn
 }
-
-var _ = frames.OutcomeAllow
