@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -70,6 +71,7 @@ func (s *sessionChannel) carry(ctx context.Context, run *running) {
 	down := &stream{from: run.ch, to: s.ch, moved: out}
 	side := &stream{from: run.ch.Stderr(), to: s.errs, moved: out}
 	broken := make(chan error, 3) // what a tape said
+	var failing atomic.Bool
 	var recordingFailed <-chan struct{}
 	if t := run.tape; t != nil {
 		required := run.way.grant.Record == policy.RecordRequired
@@ -87,6 +89,7 @@ func (s *sessionChannel) carry(ctx context.Context, run *running) {
 	report := func(err error) {
 		var t errTap
 		if errors.As(err, &t) {
+			failing.Store(true)
 			broken <- t.error
 		}
 	}
@@ -123,7 +126,9 @@ func (s *sessionChannel) carry(ctx context.Context, run *running) {
 		defer close(outputs)
 		<-downDone
 		<-sideDone
-		_ = s.ch.CloseWrite()
+		if !failing.Load() { // there is something to say yet
+			_ = s.ch.CloseWrite()
+		}
 	})
 	var end outcome
 	closed := make(chan struct{}) // by the target
@@ -164,8 +169,8 @@ func (s *sessionChannel) carry(ctx context.Context, run *running) {
 			hangUp()
 		case <-recordingFailed:
 			recordingFailed = nil
-			if err := s.unrecorded(ctx, run, run.tape.Err()); err != nil {
-				failure = err
+			if failure = s.unrecorded(ctx, run, run.tape.Err()); failure != nil {
+				failing.Store(true)
 				hangUp()
 			}
 		case err := <-broken:
@@ -181,6 +186,13 @@ func (s *sessionChannel) carry(ctx context.Context, run *running) {
 	}
 	if timer != nil {
 		timer.Stop()
+	}
+	select {
+	case err := <-broken:
+		if failure == nil {
+			failure = s.unrecorded(ctx, run, err)
+		}
+	default:
 	}
 	s.finish(ctx, run, &end, failure, up.total.Load(), down.total.Load()+side.total.Load())
 }
