@@ -20,7 +20,6 @@ import (
 	"github.com/sallyport-mfa/sallyport/internal/version"
 	"github.com/sallyport-mfa/sallyport/sshgw/config"
 	"github.com/sallyport-mfa/sallyport/sshgw/gateway"
-	"github.com/sallyport-mfa/sallyport/sshgw/transport"
 )
 
 func main() { os.Exit(run()) }
@@ -76,7 +75,7 @@ one ends them at once. "sallyport gateway" looks after it while it runs.`,
 	root.PersistentFlags().StringVar(&path, "config", config.DefaultPath, "configuration `file`")
 	root.Flags().StringVar(&format, "log", "auto", "log as `format`: auto (the journal under systemd, else text), text, json, journal")
 	root.Flags().BoolVar(&debug, "debug", false, "log each step of each connection")
-	root.AddCommand(keysCommand(&path))
+	root.AddCommand(checkCommand(&path), explainCommand(&path), keysCommand(&path))
 	root.CompletionOptions.DisableDefaultCmd = true
 	return root
 }
@@ -96,7 +95,6 @@ func newLog(format string, debug bool) (*slog.Logger, error) {
 func serve(ctx context.Context, path string, log *slog.Logger) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	transport.Tune()
 	ends, reload := make(chan os.Signal, 2), make(chan os.Signal, 1)
 	hurry := make(chan os.Signal, 1)
 	signal.Notify(ends, unix.SIGTERM, unix.SIGINT)

@@ -7,15 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/skeema/knownhosts"
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/sallyport-mfa/sallyport/internal/directory"
 	"github.com/sallyport-mfa/sallyport/internal/match"
@@ -204,26 +206,48 @@ func (k *checker) userCAs() {
 	}
 }
 
+// maxHostKeys bounds for how many targets a host key is looked up: known_hosts is read from
+// its beginning for each.
+const maxHostKeys = 1000
+
 // hostKeys looks whether each target's host key could be verified.
 func (k *checker) hostKeys() {
 	t := k.c.Targets
+	key := []string{"targets", "known_hosts"}
+	var files []string
 	for _, path := range t.KnownHosts {
-		key := []string{"targets", "known_hosts"}
-		if err := ownfile.Check(path); err != nil {
-			k.add(Fault, key, "targets.known_hosts: %v", err)
-			continue
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			files = append(files, path)
 		}
-		if _, err := knownhosts.New(path); err != nil {
-			k.add(Fault, key, "targets.known_hosts: %v", err)
-		}
+	}
+	known, err := knownhosts.NewDB(files...)
+	if err != nil {
+		k.add(Fault, key, "targets.known_hosts: %v", err)
+		return
 	}
 	if t.TrustOnFirstUse {
 		k.add(Warning, []string{"targets", "trust_on_first_use"}, "targets.trust_on_first_use: whoever answers first in place of a target is believed from then on")
-	}
-	if len(t.KnownHosts) > 0 || len(t.HostCAs) > 0 || t.TrustOnFirstUse {
 		return
 	}
-	k.add(Fault, []string{"targets"}, "no target's host key could be verified: name known_hosts or a [[host_ca]]; rules that let jumps through raw work without")
+	var without []string
+	targets := k.c.Inventory().All()
+	for _, t := range targets[:min(len(targets), maxHostKeys)] {
+		port := strconv.Itoa(int(t.Port))
+		have := len(t.HostCAs) > 0
+		for _, at := range []string{net.JoinHostPort(t.Host, port), net.JoinHostPort(t.Name, port), net.JoinHostPort(t.Name, "22")} {
+			have = have || len(known.HostKeys(at)) > 0
+		}
+		if !have {
+			without = append(without, t.Name)
+		}
+	}
+	if n := len(without); n > 0 {
+		more := ""
+		if n > 5 {
+			without, more = without[:5], ", ..."
+		}
+		k.add(Warning, key, "no host key is known of %d targets (%s%s): they can be reached raw, with ssh -J, and not otherwise; put their keys into a file of known_hosts, or name a [[host_ca]] in host_cas", n, strings.Join(without, ", "), more)
+	}
 }
 
 func (k *checker) credentials() {

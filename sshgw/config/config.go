@@ -7,6 +7,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"time"
@@ -225,7 +226,7 @@ func defaults() *Config {
 		},
 		First:   FirstFactor{AuthorizedKeys: []string{"/etc/sallyport/authorized_keys/%u"}, VerifierKeys: true, MinRSABits: 2048, Accounts: AccountsNSS},
 		Record:  Record{KeepDays: 90, MinFree: 1 << 30},
-		Targets: Targets{Files: []string{"/etc/sallyport/targets.toml"}, CertificateTTL: 5 * time.Minute},
+		Targets: Targets{Files: []string{"/etc/sallyport/targets.toml"}, KnownHosts: []string{"/etc/sallyport/known_hosts", "/etc/ssh/ssh_known_hosts"}, CertificateTTL: 5 * time.Minute},
 	}
 }
 
@@ -261,6 +262,12 @@ func load(path string, trust func(path string) error) (*Config, error) {
 	}
 	if c.book, err = inventory.Open(c.Targets.Files, trust, &names); err != nil {
 		errs = append(errs, fmt.Errorf("%s: %w", c.place(c.line("targets", "files")), err))
+	}
+	for _, f := range c.Targets.KnownHosts {
+		// A file that is not there knows nothing, and what is not known is refused.
+		if err := trust(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("%s: targets.known_hosts: %w", c.place(c.line("targets", "known_hosts")), err))
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
