@@ -72,7 +72,7 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer func() {
-		if closeErr := errors.Join(town.close(), closeWeb()); closeErr != nil && err == nil {
+		if closeErr := errors.Join(town.close(), closeWeb(), closeHarbour()); closeErr != nil && err == nil {
 			code, err = 1, closeErr
 		}
 	}()

@@ -167,7 +167,7 @@ func install(ctx context.Context, c *harness.Container, programs []string) error
 				return fmt.Errorf("find the folder of PAM modules: %w", err)
 			}
 			target = filepath.Join(strings.TrimSpace(folder), name)
-		case "sallyport-authd", "sallyport-breakglass", "sallyport-verifier":
+		case "sallyport-authd", "sallyport-breakglass", "sallyport-verifier", "sallyport-sshgw", "sallyport-sshgw-pam":
 			target = "/usr/sbin/" + name
 		}
 		file, err := harness.LocalFile(local, target, 0o755)
