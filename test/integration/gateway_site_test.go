@@ -66,6 +66,7 @@ known_hosts = ["/etc/sallyport/known_hosts"]
 [[rule]]
 name = "databases"
 reason = "what is done there is kept"
+users = ["*"]
 targets = ["group:databases"]
 logins = ["%u", "` + deploy + `"]
 record = "required"
@@ -73,12 +74,14 @@ record = "required"
 [[rule]]
 name = "vault"
 reason = "the keys to everything"
+users = ["*"]
 targets = ["vault"]
 step_up = true
 
 [[rule]]
 name = "web"
 reason = "everybody works there"
+users = ["*"]
 targets = ["web1"]
 logins = ["*"]
 
@@ -126,13 +129,14 @@ os.environ.update(LISTEN_FDS="1", LISTEN_FDNAMES="` + control.SocketName + `", L
 os.execvp(sys.argv[1], sys.argv[1:])
 `
 
-// targetSSHD is sshd of a server behind the gateway: only the gateway's CA is believed.
+// targetSSHD is sshd of a server behind the gateway, which believes the gateway's CA. On web1,
+// which a jump reaches unseen, people have their own keys as well.
 const targetSSHD = `
 HostKey /etc/ssh/ssh_host_ed25519_key
 UsePAM no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
-AuthorizedKeysFile none
+AuthorizedKeysFile .ssh/authorized_keys
 TrustedUserCAKeys /etc/ssh/gateway_ca.pub
 AcceptEnv LANG LC_* CONFORMANCE_*
 MaxStartups 1000
@@ -152,6 +156,7 @@ account required pam_unix.so
 var founded struct {
 	sync.Mutex
 	site *gatewaySite
+	err  error
 }
 
 // harbour is the shared gateway site. Those who change its configuration put it back, and
@@ -160,11 +165,10 @@ func harbour(t *testing.T) *gatewaySite {
 	t.Helper()
 	founded.Lock()
 	defer founded.Unlock()
-	if founded.site == nil {
-		s, err := newGatewaySite(context.Background())
-		must(t, err)
-		founded.site = s
+	if founded.site == nil && founded.err == nil {
+		founded.site, founded.err = newGatewaySite(context.Background())
 	}
+	must(t, founded.err)
 	founded.site.keepGatewayLogs(t)
 	return founded.site
 }
@@ -240,6 +244,7 @@ func (s *gatewaySite) setUpGateway(ctx context.Context) error {
 	_, err := s.host.Shell(ctx, `
 useradd --system --user-group --home-dir `+gatewayState+` --shell /usr/sbin/nologin `+gatewayAccount+`
 install -d -o `+gatewayAccount+` -g `+gatewayAccount+` -m 0700 `+gatewayState+`
+chmod 0755 /var/lib/sallyport /etc/sallyport # as the package's tmpfiles.d has them
 install -d -m 0755 /etc/sallyport/authorized_keys
 groupadd holders
 sed -i '/^\[gateway\]/,/^$/d' /etc/sallyport/authd.toml
@@ -283,7 +288,12 @@ func (s *gatewaySite) startGateway(ctx context.Context) error {
 	if err := s.host.Daemon(ctx, "sshgw", run); err != nil {
 		return err
 	}
-	return s.host.AwaitPort(ctx, gatewayPort)
+	err := s.host.AwaitPort(ctx, gatewayPort)
+	if err != nil {
+		text, _ := s.host.Log(ctx, "sshgw")
+		return fmt.Errorf("%w; its log:\n%s", err, text)
+	}
+	return nil
 }
 
 func (s *gatewaySite) setUpTargets(ctx context.Context) error {
@@ -295,7 +305,7 @@ func (s *gatewaySite) setUpTargets(ctx context.Context) error {
 		if err := c.Put(ctx, files(map[string]string{"/etc/ssh/gateway_ca.pub": ca, "/etc/ssh/sshd_config": targetSSHD})...); err != nil {
 			return err
 		}
-		if _, err := c.Shell(ctx, "mkdir -p /run/sshd; useradd --create-home --shell /bin/bash "+deploy); err != nil {
+		if _, err := c.Shell(ctx, "mkdir -p /run/sshd; useradd --create-home --password '*' --shell /bin/bash "+deploy); err != nil {
 			return err
 		}
 		for _, port := range []string{"22", "2022"} {
@@ -335,7 +345,12 @@ func (s *gatewaySite) keepGatewayLogs(t *testing.T) {
 		if !t.Failed() || os.Getenv("SALLYPORT_TEST_LOGS") == "" {
 			return
 		}
-		for _, name := range []string{"sshgw", "sshgw-pam", "authd"} {
+		for name, c := range map[string]*harness.Container{"db1": s.db1, "web1": s.web1} {
+			if text, err := c.Log(context.Background(), "sshd22"); err == nil {
+				t.Logf("sshd of %s:\n%s", name, text[max(0, len(text)-5_000):])
+			}
+		}
+		for _, name := range []string{"sshgw", "sshgw-pam"} {
 			if text, err := s.host.Log(context.Background(), name); err == nil {
 				t.Logf("log of %s:\n%s", name, text[max(0, len(text)-20_000):])
 			}
@@ -350,9 +365,13 @@ func (s *gatewaySite) member(t *testing.T, what string) *person {
 	_, err := s.host.Shell(t.Context(), fmt.Sprintf("install -m 0644 /home/%[1]s/.ssh/authorized_keys /etc/sallyport/authorized_keys/%[1]s", p.name))
 	must(t, err)
 	for _, c := range []*harness.Container{s.db1, s.web1} {
-		_, err := c.Shell(t.Context(), "flock /run/useradd.lock useradd --create-home --shell /bin/bash "+p.name)
+		_, err := c.Shell(t.Context(), "flock /run/useradd.lock useradd --create-home --password '*' --shell /bin/bash "+p.name)
 		must(t, err)
 	}
+	key, err := s.host.Read(t.Context(), "/etc/sallyport/authorized_keys/"+p.name)
+	must(t, err)
+	_, err = s.web1.Shell(t.Context(), fmt.Sprintf("install -d -o %[1]s -m 0700 /home/%[1]s/.ssh; echo '%[2]s' >/home/%[1]s/.ssh/authorized_keys", p.name, strings.TrimSpace(key)))
+	must(t, err)
 	return p
 }
 
@@ -447,11 +466,17 @@ func (s *gatewaySite) gatewayEvents(t *testing.T, p *person, code string) (found
 	must(t, err)
 	for line := range strings.Lines(log) {
 		var e map[string]any
-		if json.Unmarshal([]byte(line), &e) == nil && e["event"] == code && e["user"] == p.name {
+		if json.Unmarshal([]byte(line), &e) == nil && e["event"] == code && who(e) == p.name {
 			found = append(found, e)
 		}
 	}
 	return found
+}
+
+// who is the person that an event names. Before that is proven, it is the name as typed.
+func who(e map[string]any) string {
+	name, _, _ := strings.Cut(fmt.Sprint(e["user"]), "%")
+	return name
 }
 
 // wantEvent asserts that the newest event of a code that names the person has these fields.
