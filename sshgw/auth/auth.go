@@ -140,11 +140,11 @@ func (d *Door) Visit(ctx context.Context, who Visitor) *Visit {
 	return &Visit{door: d, ctx: ctx, who: who, policy: d.opt.Policy()}
 }
 
-// Refusal is what to log of a connection that was not let in: its last refusal. All of
-// it but Reason is what the client said.
+// Refusal is what to log of a connection that was not let in: what it tried last, and why
+// that was refused; Reason is empty where it was not. All else is what the client said.
 type Refusal struct {
 	User, Method, Key, Reason string
-	// Blame says that the client failed, and not we.
+	// Blame says that the client failed at something, and not we.
 	Blame bool
 }
 

@@ -90,6 +90,9 @@ func (v *Visit) settle(m ssh.ConnMetadata, p *proof, kind secondfactor.Kind, rul
 	if err := v.door.opt.Second.Ask(v.ctx, question, person); err != nil {
 		return nil, v.unsettled(err)
 	}
+	if v.ctx.Err() != nil { // a yes that comes after its time is none
+		return nil, cannot("the second factor: %w", context.Cause(v.ctx))
+	}
 	id.Factor, id.DoorRule, id.Since = factor, rule, v.door.opt.Now()
 	if v.who.Admit != nil {
 		if err := v.who.Admit(id); err != nil {

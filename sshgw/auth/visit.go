@@ -105,13 +105,13 @@ func (v *Visit) Identity(c *ssh.ServerConn) (*identity.Identity, error) {
 
 // note keeps what is to be logged if nobody is let in, and passes the error on.
 func (v *Visit) note(m ssh.ConnMetadata, method string, key ssh.PublicKey, err error) error {
-	var partial *ssh.PartialSuccessError
-	if err == nil || errors.As(err, &partial) {
-		return err
-	}
-	r := Refusal{User: m.User(), Method: method, Reason: err.Error(), Blame: errors.Is(err, errNo)}
+	r := Refusal{User: m.User(), Method: method}
 	if key != nil {
 		r.Key = fingerprint(key)
+	}
+	var partial *ssh.PartialSuccessError
+	if err != nil && !errors.As(err, &partial) {
+		r.Reason, r.Blame = err.Error(), errors.Is(err, errNo)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -5,6 +5,7 @@ package server
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -64,7 +65,10 @@ func (s *Server) serve(conn net.Conn, source, local netip.AddrPort, place *visit
 	sc, channels, requests, err := ssh.NewServerConn(w, cfg)
 	var id *identity.Identity
 	if err == nil {
-		if id, err = visit.Identity(sc); err != nil {
+		if id, err = visit.Identity(sc); err == nil && ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		if err != nil {
 			_ = sc.Close()
 			go ssh.DiscardRequests(requests)
 			for range channels { // to its end, which is near
@@ -105,7 +109,7 @@ func (s *Server) refused(ctx context.Context, visit *auth.Visit, source netip.Ad
 		err, setting, late = errKeyExchange, "20 s for the key exchange", true
 	}
 	r := visit.Refusal()
-	if late || r.Blame {
+	if late || r.Blame || r.User != "" && broken(err) {
 		s.gate.failed(source.Addr(), set.Limits, s.opt.Now())
 	}
 	attrs := []slog.Attr{slog.String("source", source.Addr().String())}
@@ -125,6 +129,13 @@ func (s *Server) refused(ctx context.Context, visit *auth.Visit, source netip.Ad
 		return
 	}
 	s.opt.Events.Event(ctx, slog.LevelWarn, audit.LoginRefused, attrs...)
+}
+
+// broken says that the client broke the protocol, as by a signature that is none.
+func broken(err error) bool {
+	var network net.Error
+	var tries *ssh.ServerAuthError
+	return !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !errors.As(err, &network) && !errors.As(err, &tries)
 }
 
 // described is what the log says of who came in.

@@ -20,8 +20,10 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 
 	"github.com/sallyport-mfa/sallyport/internal/directory"
+	"github.com/sallyport-mfa/sallyport/internal/frames"
 	"github.com/sallyport-mfa/sallyport/sshgw/audit"
 	"github.com/sallyport-mfa/sallyport/sshgw/auth"
 	"github.com/sallyport-mfa/sallyport/sshgw/config"
@@ -324,4 +326,34 @@ func mustDial(t testing.TB, address string) net.Conn {
 		t.Fatal(err)
 	}
 	return conn
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func chmod(t testing.TB, path string, mode os.FileMode) {
+	check(t, os.Chmod(path, mode))
+	t.Cleanup(func() { _ = os.Chmod(path, 0o700) })
+}
+
+func remove(t testing.TB, path string) { check(t, os.Remove(path)) }
+func mkdir(t testing.TB, path string)  { check(t, os.Mkdir(path, 0o755)) }
+func mkfifo(t testing.TB, path string) { check(t, unix.Mkfifo(path, 0o600)) }
+
+// pamStub is a PAM that knows passwords by user.
+type pamStub map[string]string
+
+func (s pamStub) Call(ctx context.Context, req *frames.Request, p conversation.Person) (frames.Outcome, error) {
+	answer, err := p.Ask(ctx, "Password: ", false)
+	if err != nil {
+		return 0, err
+	}
+	if want, ok := s[req.User]; !ok || want != answer.Reveal() {
+		return frames.OutcomeDeny, nil
+	}
+	return frames.OutcomeAllow, nil
 }
