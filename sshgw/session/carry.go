@@ -121,15 +121,7 @@ func (s *sessionChannel) carry(ctx context.Context, run *running) {
 		defer close(sideDone)
 		report(side.run())
 	})
-	outputs := make(chan struct{})
-	c.spawn(func() {
-		defer close(outputs)
-		<-downDone
-		<-sideDone
-		if !failing.Load() { // there is something to say yet
-			_ = s.ch.CloseWrite()
-		}
-	})
+	outputs := make(chan struct{}) // closed when both have ended
 	var end outcome
 	closed := make(chan struct{}) // by the target
 	c.spawn(func() {
@@ -151,10 +143,24 @@ func (s *sessionChannel) carry(ctx context.Context, run *running) {
 			silent = timer.C
 		}
 	}
-	for waitOut, waitClosed := outputs, closed; waitOut != nil || waitClosed != nil; {
+	waitDown, waitSide, waitClosed := downDone, sideDone, closed
+	ended := func() {
+		if waitDown != nil || waitSide != nil {
+			return
+		}
+		if !failing.Load() { // there is something to say yet
+			_ = s.ch.CloseWrite()
+		}
+		close(outputs)
+	}
+	for waitDown != nil || waitSide != nil || waitClosed != nil {
 		select {
-		case <-waitOut:
-			waitOut = nil
+		case <-waitDown:
+			waitDown = nil
+			ended()
+		case <-waitSide:
+			waitSide = nil
+			ended()
 		case <-waitClosed:
 			waitClosed = nil
 		case <-gone:
@@ -181,7 +187,10 @@ func (s *sessionChannel) carry(ctx context.Context, run *running) {
 			hangUp()
 		case <-silent:
 			c.log.Warn("a target does not close its channel", "target", run.way.target.Name, "setting", "timeouts.target")
-			waitOut, waitClosed = nil, nil
+			if waitDown != nil || waitSide != nil {
+				close(outputs)
+			}
+			waitDown, waitSide, waitClosed = nil, nil, nil
 		}
 	}
 	if timer != nil {
@@ -266,16 +275,30 @@ func (s *sessionChannel) fromTarget(run *running, end *outcome, down, side *stre
 func (s *sessionChannel) filter(ctx context.Context, run *running, in, out func(int64)) {
 	c := s.conn
 	grant := run.way.grant
-	f := &sftp.Filter{Rules: &grant, Report: func(op sftp.Op) {
+	f := &sftp.Filter{Rules: &grant, Turns: &c.service.turns, Place: run.way.login + "@" + run.way.target.Name, Report: func(op sftp.Op) {
 		level := slog.LevelInfo
 		if op.Result == "denied" {
 			level = slog.LevelWarn
 		}
-		c.event(ctx, level, audit.File, append(run.attrs(), slog.String("operation", op.Kind), slog.String("path", short(op.Path)),
-			slog.String("to", short(op.To)), slog.Int64("bytes", op.Bytes), slog.String("sha256", op.SHA256), slog.String("result", op.Result))...)
+		attrs := append(run.attrs(), slog.String("operation", op.Kind), slog.String("path", long(op.Path)), slog.String("result", op.Result))
+		if op.To != "" {
+			attrs = append(attrs, slog.String("to", long(op.To)))
+		}
+		if op.Kind == "read" || op.Kind == "write" {
+			attrs = append(attrs, slog.Int64("bytes", op.Bytes))
+		}
+		if op.SHA256 != "" {
+			attrs = append(attrs, slog.String("sha256", op.SHA256))
+		}
+		c.event(ctx, level, audit.File, attrs...)
 	}}
 	if err := f.Run(ctx, counted{s.ch, in, out}, counted{run.ch, nil, nil}); err != nil {
 		c.log.Warn("sftp ended", "error", short(err.Error()))
+		if errors.Is(err, sftp.ErrForeignPaths) || errors.Is(err, sftp.ErrTimeout) {
+			s.say(err.Error())
+		}
+		_ = run.ch.Close()
+		return
 	}
 	_ = run.ch.CloseWrite()
 }

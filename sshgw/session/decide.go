@@ -61,10 +61,14 @@ func (c *connection) grant(ctx context.Context, cfg *config.Config, t *inventory
 	// it says cannot be seen to in a jump that passes through unseen.
 	limits := c.id.Limits
 	g.Agent = g.Agent && !limits.NoAgent
-	g.X11 = g.X11 && !limits.NoX11
+	// X11 shows what no recording has: a rule that requires one must name it.
+	g.X11 = g.X11 && !limits.NoX11 && !unseen(&g)
 	g.Raw = g.Raw && !limits.NoPTY && !limits.NoAgent && !limits.NoX11 && limits.Command == ""
 	return g
 }
+
+// unseen says that the rule requires a recording, and has not named what goes past one.
+func unseen(g *policy.Grant) bool { return g.Record == policy.RecordRequired && g.Everything() }
 
 func (c *connection) inGroup(ctx context.Context, group string) (bool, error) {
 	return c.service.People.InGroup(ctx, c.id.Account, group)

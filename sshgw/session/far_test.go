@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -105,10 +106,7 @@ func (f *farServer) session(sc *ssh.ServerConn, ch ssh.Channel, requests <-chan 
 			go f.exec(sc, ch, m.Command, slices.Clone(wishes), signals)
 		case "subsystem":
 			_ = r.Reply(true, nil)
-			go func() {
-				_, _ = io.Copy(ch, ch)
-				status(ch, 0)
-			}()
+			go f.files(ch)
 		case "signal", "window-change":
 			signals <- r.Type + " " + hex.EncodeToString(r.Payload)
 			_ = r.Reply(true, nil)
@@ -117,6 +115,21 @@ func (f *farServer) session(sc *ssh.ServerConn, ch ssh.Channel, requests <-chan 
 			_ = r.Reply(r.Type != "pty-req" || !bytes.Contains(r.Payload, []byte("none")), nil)
 		}
 	}
+}
+
+// files is the sftp server of OpenSSH, if there is one.
+func (f *farServer) files(ch ssh.Channel) {
+	cmd := exec.Command("/usr/lib/openssh/sftp-server")
+	in, _ := cmd.StdinPipe()
+	cmd.Stdout, cmd.Stderr = ch, ch.Stderr()
+	go func() {
+		_, _ = io.Copy(in, ch)
+		_ = in.Close()
+	}()
+	if err := cmd.Run(); err != nil {
+		f.t.Error(err)
+	}
+	status(ch, 0)
 }
 
 func status(ch ssh.Channel, n uint32) {

@@ -302,3 +302,60 @@ func TestClientGoesWhileItSends(t *testing.T) {
 	_ = c.Close()
 	r.eventually("nobody left", func() bool { n, _ := r.roster.Len(); return n == 0 })
 }
+
+// X11 and listening are what no recording shows: a rule that requires one must name them.
+func TestRecordingIsNotDodgedByX11OrListening(t *testing.T) {
+	for _, c := range []struct {
+		body   string
+		passes bool
+	}{
+		{`record = "required"`, false}, {`record = "on"`, true},
+		{"record = \"required\"\nexec = [\"*\"]\nx11 = true\nlisten = [\"*:*\"]", true},
+	} {
+		r := newRig(t, rule("rec", c.body))
+		conn := r.client("db1")
+		s, err := conn.NewSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = s.SendRequest("x11-req", true, []byte("\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"))
+		if _, err := s.Output("exit 0"); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.target.has("x11-req"); got != c.passes {
+			t.Errorf("%s: X11 passes: %v", c.body, got)
+		}
+		_, err = conn.Listen("tcp", "127.0.0.1:0")
+		if (err == nil) != c.passes {
+			t.Errorf("%s: listening: %v", c.body, err)
+		}
+	}
+}
+
+func TestBatchReachesItsTargetsAlone(t *testing.T) {
+	r := newRig(t, everything)
+	batch := fmt.Sprintf("[[batch]]\nname = \"nightly\"\nreason = \"backup\"\nusers = [\"alice\"]\nkeys = [%q]\nsources = [\"127.0.0.0/8\"]\ntargets = [\"web1\"]\n",
+		ssh.FingerprintSHA256(r.key.PublicKey()))
+	r.rules(everything + batch)
+	c := r.client("")
+	if _, err := opened(c, "db1", 22); err == nil {
+		t.Error("a batch identity jumped to a target that is not its own")
+	}
+	conn, err := opened(c, "web1", 22)
+	if err != nil {
+		t.Fatalf("its own target: %v", err)
+	}
+	_ = conn.Close()
+	if out, _, _ := run(t, c, "list --json", ""); strings.Contains(out, "db1") || !strings.Contains(out, "web1") {
+		t.Errorf("its list is %s", out)
+	}
+	own := r.client("web1")
+	if _, _, status := run(t, own, "exit 0", ""); status != 0 {
+		t.Errorf("its own target: status %d", status)
+	}
+	// The rule is gone: so is what it let in for.
+	r.rules(everything)
+	if _, err := own.NewSession(); err == nil {
+		t.Error("a batch identity whose rule is gone opened a session")
+	}
+}

@@ -112,6 +112,8 @@ func (c *connection) mayNotListen(w *way, l *listening) string {
 			return "key_options"
 		case !w.grant.MayListenUnix(l.path):
 			return "listen"
+		case unseen(&w.grant):
+			return "forward_recorded"
 		}
 		return ""
 	}
@@ -120,6 +122,8 @@ func (c *connection) mayNotListen(w *way, l *listening) string {
 		return "key_options"
 	case !w.grant.MayListen(l.host, uint16(l.port)):
 		return "listen"
+	case unseen(&w.grant):
+		return "forward_recorded"
 	}
 	return ""
 }

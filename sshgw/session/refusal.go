@@ -26,13 +26,22 @@ func (r *refusal) Error() string { return r.text }
 // errSilent says that a peer has not answered in time.
 var errSilent = errors.New("no answer in time (timeouts.target)")
 
-// longest is how much of a peer's text goes into the log.
-const longest = 512
+// How much of a peer's text goes into the log: of most, and of commands and paths, which
+// are what the log is for.
+const longest, longestPath = 512, 4096
 
 // short cuts text of a peer down for the log, which escapes it.
 func short(s string) string {
 	if len(s) > longest {
 		return s[:longest] + "…"
+	}
+	return s
+}
+
+// long is short for commands and paths.
+func long(s string) string {
+	if len(s) > longestPath {
+		return s[:longestPath] + "…"
 	}
 	return s
 }

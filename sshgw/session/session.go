@@ -24,6 +24,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/sshgw/roster"
 	"github.com/sallyport-mfa/sallyport/sshgw/secondfactor"
 	"github.com/sallyport-mfa/sallyport/sshgw/server"
+	"github.com/sallyport-mfa/sallyport/sshgw/sftp"
 	"github.com/sallyport-mfa/sallyport/sshgw/target"
 )
 
@@ -66,6 +67,8 @@ type Service struct {
 	Now   func() time.Time
 	// Random names sessions.
 	Random io.Reader
+
+	turns sftp.Turns // of sftp sessions at the same place
 
 	mu    sync.Mutex
 	conns map[*server.Conn]*connection

@@ -166,10 +166,10 @@ func (r *running) attrs() []slog.Attr {
 		slog.String("channel", r.name), slog.String("kind", r.kind),
 	}
 	if r.kind != "shell" {
-		attrs = append(attrs, slog.String("command", short(r.command)))
+		attrs = append(attrs, slog.String("command", long(r.command)))
 	}
 	if r.asked != "" {
-		attrs = append(attrs, slog.String("asked", short(r.asked)))
+		attrs = append(attrs, slog.String("asked", long(r.asked)))
 	}
 	if r.tape != nil {
 		attrs = append(attrs, slog.String("recording", r.tape.Name()))
@@ -204,7 +204,7 @@ func (s *sessionChannel) judge(ctx context.Context, w *way, p program) (program,
 	}
 	if !may {
 		return p, c.denied(ctx, w.target.Name, w.login, p.kind, fmt.Sprintf("the rule %q does not permit %s at %s", w.grant.Rule, what, w.target.Name),
-			slog.String("rule", w.grant.Rule), slog.String("command", short(p.command)))
+			slog.String("rule", w.grant.Rule), slog.String("command", long(p.command)))
 	}
 	return p, nil
 }
