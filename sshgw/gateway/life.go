@@ -13,6 +13,7 @@ import (
 
 	"github.com/sallyport-mfa/sallyport/sshgw/audit"
 	"github.com/sallyport-mfa/sallyport/sshgw/config"
+	"github.com/sallyport-mfa/sallyport/sshgw/keys"
 )
 
 const ready = daemon.SdNotifyReady
@@ -62,7 +63,7 @@ func (g *running) reload(ctx context.Context) error {
 	defer g.reloading.Unlock()
 	g.notify(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, monotonicMicros()))
 	defer g.notify(ready)
-	err := g.loadAgain()
+	err := g.loadAgain(ctx)
 	g.metrics.Reloaded(err == nil)
 	if err != nil {
 		g.past.notLoaded(err, g.opt.Now())
@@ -74,7 +75,7 @@ func (g *running) reload(ctx context.Context) error {
 	return nil
 }
 
-func (g *running) loadAgain() error {
+func (g *running) loadAgain(ctx context.Context) error {
 	cfg, err := config.Load(g.opt.ConfigPath)
 	if err != nil {
 		return err
@@ -83,15 +84,45 @@ func (g *running) loadAgain() error {
 	if err != nil {
 		return err
 	}
+	before := g.keys.List()
 	if err := g.keys.Reload(); err != nil {
 		s.close()
 		return err
 	}
+	g.keysChanged(ctx, before, g.keys.List())
 	if err := g.use(s); err != nil {
 		s.close()
 		return err
 	}
 	return nil
+}
+
+// keysChanged says which keys of our own are at another stage than before, or new.
+func (g *running) keysChanged(ctx context.Context, before, now []keys.Key) {
+	stages := func(list []keys.Key) map[keys.Key]bool {
+		out := map[keys.Key]bool{}
+		for _, k := range list {
+			out[keys.Key{Kind: k.Kind, Stage: k.Stage, Type: k.Type, Fingerprint: k.Fingerprint}] = true
+		}
+		return out
+	}
+	was, is := stages(before), stages(now)
+	say := func(k keys.Key, stage string) {
+		g.audit.Event(ctx, slog.LevelInfo, audit.KeysRotated, slog.String("kind", string(k.Kind)),
+			slog.String("key_type", k.Type), slog.String("key", k.Fingerprint), slog.String("stage", stage))
+	}
+	there := map[string]bool{}
+	for k := range is {
+		there[k.Fingerprint] = true
+		if !was[k] {
+			say(k, string(k.Stage))
+		}
+	}
+	for k := range was {
+		if !there[k.Fingerprint] {
+			say(k, "gone")
+		}
+	}
 }
 
 func monotonicMicros() int64 {

@@ -44,6 +44,7 @@ type force struct {
 	announced []ssh.Signer
 	userCA    ssh.Signer
 	hostCA    ssh.Signer
+	all       []Key
 }
 
 // Open reads the keys in dir, and makes those that are missing.
@@ -85,6 +86,9 @@ func (r *Ring) Reload() error {
 	if len(next.host) == 0 || next.userCA == nil || next.hostCA == nil {
 		return fmt.Errorf("read the gateway's keys in %s: %w", r.folder.Dir, errIncomplete)
 	}
+	for _, k := range all {
+		next.all = append(next.all, *k)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.now.Store(next)
@@ -93,6 +97,9 @@ func (r *Ring) Reload() error {
 }
 
 var errIncomplete = errors.New("a host key or a CA's key is missing, though there are others")
+
+// List is the keys in force, as [Folder.List] has them.
+func (r *Ring) List() []Key { return r.now.Load().all }
 
 // HostSigners are the host keys that a handshake offers, one of a type.
 func (r *Ring) HostSigners() []ssh.Signer { return r.now.Load().host }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/ssh/agent"
 
 	"github.com/sallyport-mfa/sallyport/sshgw/roster"
+	"github.com/sallyport-mfa/sallyport/sshgw/target"
 )
 
 // sessionChannel is a session of the client: first its wishes, then a program at a target.
@@ -324,7 +325,9 @@ func (s *sessionChannel) forwardedAgent(ctx context.Context) (agent.ExtendedAgen
 		_ = ch.Close()
 		return nil, func() {}
 	}
-	return agent.NewClient(ch), func() {
+	source := target.NewAgentSource(agent.NewClient(ch))
+	return source, func() {
+		_ = source.Close()
 		s.unbind(ch)
 		_ = ch.Close()
 	}
