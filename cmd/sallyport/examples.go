@@ -37,5 +37,9 @@ var examples = map[string][]string{
 	"sallyport gateway sessions list":       {"sallyport gateway sessions list --watch", "sallyport gateway sessions list --user alice --json"},
 	"sallyport gateway sessions end":        {"sallyport gateway sessions end 3f2a91c0    # an id of the list", "sallyport gateway sessions end --user alice"},
 	"sallyport ssh-config":                  {"sallyport ssh-config --gateway gw.example:2222 --user alice --inventory targets.toml >> ~/.ssh/config", "sallyport ssh-config --known-hosts --host-ca host_ca.pub --inventory targets.toml >> ~/.ssh/known_hosts"},
-	"sallyport doctor":                      {"sallyport doctor --user alice --address 192.0.2.7"},
+	"sallyport replay": {
+		"sallyport replay --idle-limit 2s 20261122T083134Z-3f2a91c0.cast",
+		"sallyport replay --identity auditor.key --search 'rm -rf' 20261122T083134Z-3f2a91c0.cast.age > found.txt",
+	},
+	"sallyport doctor": {"sallyport doctor --user alice --address 192.0.2.7"},
 }

@@ -57,7 +57,7 @@ if NO_COLOR is set.`,
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)
-	root.AddCommand(a.adminCommand(), a.hostCommand(), a.authenticatorCommand(), a.rulesCommand(), a.breakglassCommand(), a.deviceCacheCommand(), a.doctorCommand(), a.statusCommand(), a.pamCommand(), a.importCommand(), a.gatewayCommand(), a.sshConfigCommand())
+	root.AddCommand(a.adminCommand(), a.hostCommand(), a.authenticatorCommand(), a.rulesCommand(), a.breakglassCommand(), a.deviceCacheCommand(), a.doctorCommand(), a.statusCommand(), a.pamCommand(), a.importCommand(), a.gatewayCommand(), a.sshConfigCommand(), a.replayCommand())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd("sallyport")
 	walk(root, usageErrors)

@@ -76,6 +76,7 @@ func TestScripts(t *testing.T) {
 			"terminate":  terminateCommand,
 			"authdtakes": authdTakesCommand,
 			"scrubpath":  scrubPathCommand,
+			"seal":       sealCommand,
 		},
 	})
 }

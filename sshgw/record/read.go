@@ -235,3 +235,6 @@ func parseEvent(line []byte) (Event, string, error) {
 	}
 	return e, code, nil
 }
+
+// Last is the time of the last event that was read.
+func (c *Reader) Last() time.Duration { return c.last }
