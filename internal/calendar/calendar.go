@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 	_ "time/tzdata" // a host may have no zone files, and a rule must not change its meaning for that
 )
@@ -84,6 +85,10 @@ func parseClock(s string) (minute int, ok bool) {
 	return t.Hour()*60 + t.Minute(), err == nil
 }
 
+// zones holds what ParseZone has read: rules of one zone share it, and the clock on its wall
+// is looked at once for all of them.
+var zones sync.Map
+
 // ParseZone reads the name of a time zone; the empty one is the host's own.
 func ParseZone(name string) (*time.Location, error) {
 	switch name {
@@ -92,11 +97,15 @@ func ParseZone(name string) (*time.Location, error) {
 	case "Local":
 		return nil, fmt.Errorf("timezone %q: leave it out for the host's own", name)
 	}
+	if zone, ok := zones.Load(name); ok {
+		return zone.(*time.Location), nil
+	}
 	zone, err := time.LoadLocation(name)
 	if err != nil {
 		return nil, fmt.Errorf("timezone %q is no name of the IANA database, such as Europe/Berlin: %w", name, err)
 	}
-	return zone, nil
+	shared, _ := zones.LoadOrStore(name, zone)
+	return shared.(*time.Location), nil
 }
 
 // Moment is a TOML date, or a date and a time, with or without a zone. The zero

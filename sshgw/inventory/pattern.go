@@ -20,6 +20,12 @@ type pattern struct {
 	back    *regexp.Regexp // the name of a host; groups as in backTo
 	backTo  []int          // what each group of back stands for: 0 the name, n the nth star
 	stars   int
+	// What a name, and a host, begins and ends with: quicker to look at than the expression.
+	nameEnds, hostEnds [2]string
+}
+
+func between(s string, ends [2]string) bool {
+	return strings.HasPrefix(s, ends[0]) && strings.HasSuffix(s, ends[1])
 }
 
 // piece is a part of the host of a pattern: text, or what the name gives.
@@ -46,12 +52,14 @@ func newPattern(name, host string) (*pattern, error) {
 	}
 	var re strings.Builder
 	re.WriteString("^")
-	for i, text := range strings.Split(p.written, "*") {
+	parts := strings.Split(p.written, "*")
+	for i, text := range parts {
 		if i > 0 {
 			re.WriteString(star)
 		}
 		re.WriteString(regexp.QuoteMeta(text))
 	}
+	p.nameEnds = [2]string{parts[0], parts[len(parts)-1]}
 	p.name = regexp.MustCompile(re.String() + "$")
 	return p, p.setHost(host)
 }
@@ -65,6 +73,12 @@ func (p *pattern) setHost(host string) error {
 		return fmt.Errorf("host %q: %w", host, err)
 	}
 	p.host = pieces
+	if first := pieces[0]; first.from < 0 {
+		p.hostEnds[0] = first.text
+	}
+	if last := pieces[len(pieces)-1]; last.from < 0 {
+		p.hostEnds[1] = last.text
+	}
 	named := make([]bool, p.stars+1)
 	var re, sample strings.Builder
 	re.WriteString("^")
@@ -131,6 +145,9 @@ func split(host string, stars int) ([]piece, error) {
 
 // target makes the target of a canonical name.
 func (p *pattern) target(name string) (*Target, bool) {
+	if !between(name, p.nameEnds) {
+		return nil, false
+	}
 	m := p.name.FindStringSubmatch(name)
 	if m == nil {
 		return nil, false
@@ -157,6 +174,9 @@ func (p *pattern) target(name string) (*Target, bool) {
 
 // nameOf is the name that has this host.
 func (p *pattern) nameOf(host string) (string, bool) {
+	if !between(host, p.hostEnds) {
+		return "", false
+	}
 	m := p.back.FindStringSubmatch(host)
 	if m == nil {
 		return "", false

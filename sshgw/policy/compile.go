@@ -103,8 +103,9 @@ func compile(r Rule, share map[string]*Targets) (compiled, []error) {
 	if users, err := match.NewList(r.Users, match.Patterned); err != nil {
 		fail("users", err)
 	} else if users != nil {
-		c.conditions = append(c.conditions, &usersCondition{users})
+		c.conditions = append(c.conditions, &usersCondition{users, len(r.Users) == 1 && r.Users[0] == "*"})
 	}
+	c.keysAndSources(fail)
 	key := strings.Join(r.Targets, "\x00")
 	targets, known := share[key]
 	if !known {
@@ -118,7 +119,6 @@ func compile(r Rule, share map[string]*Targets) (compiled, []error) {
 		c.conditions = append(c.conditions, &targetsCondition{targets})
 	}
 	c.logins(fail)
-	c.keysAndSources(fail)
 	c.times(fail)
 	if len(r.Groups) > 0 {
 		g := &groupsCondition{written: r.Groups}
@@ -200,7 +200,7 @@ func (c *compiled) logins(fail func(string, error)) {
 		}
 		written = []string{ownName}
 	}
-	l := &loginsCondition{written: written}
+	l := &loginsCondition{written: written, any: anyLogin(written)}
 	var rest []string
 	for _, w := range written {
 		value, negated := match.Split(w)

@@ -55,14 +55,21 @@ type condition interface {
 
 const notKnown = "not known"
 
-type usersCondition struct{ *match.List }
+type usersCondition struct {
+	*match.List
+	any bool // the list is "*" alone
+}
 
 func (c *usersCondition) name() string   { return "users" }
 func (c *usersCondition) want() []string { return c.Want() }
 
 func (c *usersCondition) truth(_ context.Context, l *login) match.Truth {
+	if c.any {
+		return match.True
+	}
 	return c.FitsOne(l.Account.Name)
 }
+
 func (c *usersCondition) have(l *login) string { return l.Account.Name }
 
 type targetsCondition struct{ *Targets }
@@ -96,6 +103,7 @@ type loginsCondition struct {
 	list      *match.List // the rest of the values; nil: none
 	own, deny bool        // %u, and !%u
 	positive  bool        // there is a positive value
+	any       bool        // every login is in it
 }
 
 // ownName stands for the person's own name.
@@ -112,6 +120,9 @@ func (c *loginsCondition) want() []string { return c.written }
 func (c *loginsCondition) truth(_ context.Context, l *login) match.Truth {
 	if l.Login == "" {
 		return match.Unknown
+	}
+	if c.any {
+		return match.True
 	}
 	own := l.Login == l.Account.Name
 	switch {
