@@ -156,10 +156,14 @@ type Batch struct {
 
 // Record is where and how sessions are recorded.
 type Record struct {
-	Dir        string   `toml:"dir"`        // StateDir/recordings
-	Recipients []string `toml:"recipients"` // age public keys; none: not sealed
-	KeepDays   int      `toml:"keep_days"`  // 0: for ever
-	MinFree    uint64   `toml:"min_free"`   // bytes that must be left on the disk
+	Dir        string        `toml:"dir"`        // StateDir/recordings
+	Recipients []string      `toml:"recipients"` // age public keys; none: not sealed
+	Group      string        `toml:"group"`      // whose members may read them; "": nobody but the gateway
+	KeepDays   int           `toml:"keep_days"`  // 0: for ever
+	MinFree    uint64        `toml:"min_free"`   // bytes that must be left on the disk
+	Sync       time.Duration `toml:"sync"`       // how soon what was recorded is on disk
+	Seal       time.Duration `toml:"seal"`       // how soon it is sealed
+	Stall      time.Duration `toml:"stall"`      // how long the disk may take
 }
 
 // Targets is the way towards targets.
@@ -225,7 +229,7 @@ func defaults() *Config {
 			Dial: 10 * time.Second, Target: 20 * time.Second, Drain: 30 * time.Second, Banner: 10 * time.Second,
 		},
 		First:   FirstFactor{AuthorizedKeys: []string{"/etc/sallyport/authorized_keys/%u"}, VerifierKeys: true, MinRSABits: 2048, Accounts: AccountsNSS},
-		Record:  Record{KeepDays: 90, MinFree: 1 << 30},
+		Record:  Record{KeepDays: 90, MinFree: 1 << 30, Sync: time.Second, Seal: 30 * time.Second, Stall: 30 * time.Second},
 		Targets: Targets{Files: []string{"/etc/sallyport/targets.toml"}, KnownHosts: []string{"/etc/sallyport/known_hosts", "/etc/ssh/ssh_known_hosts"}, CertificateTTL: 5 * time.Minute},
 	}
 }

@@ -71,6 +71,8 @@ func TestErrorsNameSettingAndLine(t *testing.T) {
 		"keys of everybody": {"[first_factor]\nauthorized_keys = ['/etc/keys']\n", "sshgw.toml:2: first_factor.authorized_keys: \"/etc/keys\" does not say %u"},
 		"no first factor":   {"[first_factor]\nauthorized_keys = []\nverifier_keys = false\n", "nobody could log in"},
 		"secret recipient":  {"[record]\nrecipients = ['AGE-SECRET-KEY-1QQ']\n", "sshgw.toml:2: record.recipients: there is a secret key"},
+		"sync":              {"[record]\nsync = '2m'\n", "sshgw.toml:2: record.sync is 2m0s"},
+		"stall":             {"[record]\nstall = '0s'\n", "sshgw.toml:2: record.stall is 0s"},
 		"bad recipient":     {"[record]\nrecipients = ['age1x']\n", "no public key"},
 		"user CA":           {"[[user_ca]]\nname='a'\nkeys_file='x'\n", `sshgw.toml:3: user_ca "a": keys_file "x" is not an absolute path`},
 		"user CA twice":     {"[[user_ca]]\nname='a'\nkeys_file='/x'\n[[user_ca]]\nname='a'\nkeys_file='/x'\n", `sshgw.toml:5: [[user_ca]]: name "a" is there twice`},

@@ -321,6 +321,14 @@ func (c *Config) checkRecord(f *faults) {
 	if c.Record.KeepDays < 0 || c.Record.KeepDays > 36500 {
 		f.add([]string{"record", "keep_days"}, "record.keep_days is %d; it may be 0 (for ever) to 36500", c.Record.KeepDays)
 	}
+	c.durations(f, "record", []duration{
+		{"sync", c.Record.Sync, 10 * time.Millisecond, time.Minute},
+		{"seal", c.Record.Seal, time.Second, time.Hour},
+		{"stall", c.Record.Stall, time.Second, 10 * time.Minute},
+	})
+	if len(c.Record.Group) > 64 || strings.ContainsFunc(c.Record.Group, match.IsControl) {
+		f.add([]string{"record", "group"}, "record.group %q is no name of a group", c.Record.Group)
+	}
 	for _, r := range c.Record.Recipients {
 		if err := checkRecipient(r); err != nil {
 			f.add([]string{"record", "recipients"}, "record.recipients: %w", err)

@@ -33,7 +33,8 @@ func (s *state) close() { s.stop() }
 // newState makes what a configuration needs, and changes nothing that is in force.
 func (g *running) newState(c *config.Config) (*state, error) {
 	recorder, err := record.New(record.Options{
-		Dir: c.Record.Dir, Recipients: c.Record.Recipients, MinFree: c.Record.MinFree, KeepDays: c.Record.KeepDays, Now: g.opt.Now,
+		Dir: c.Record.Dir, Recipients: c.Record.Recipients, Group: c.Record.Group, MinFree: c.Record.MinFree, KeepDays: c.Record.KeepDays,
+		Sync: c.Record.Sync, Seal: c.Record.Seal, Stall: c.Record.Stall, Now: g.opt.Now,
 	})
 	if err != nil {
 		return nil, describe("record", err)

@@ -63,8 +63,8 @@ type Options struct {
 
 // Errors of Begin and of a Recording.
 var (
-	// ErrSpace says that less is free than must be left (record.min_free_bytes).
-	ErrSpace = errors.New("the disk has less free than record.min_free_bytes")
+	// ErrSpace says that less is free than must be left (record.min_free).
+	ErrSpace = errors.New("the disk has less free than record.min_free")
 	// ErrStalled says that the disk did not answer in time (record.stall).
 	ErrStalled = errors.New("the disk did not answer within record.stall")
 	// ErrMoved says that the recording is not where it was made.
@@ -121,10 +121,21 @@ func New(opt Options) (*Recorder, error) {
 			return nil, fmt.Errorf("the group of recordings (record.group): %w", err)
 		}
 	}
-	if err := os.MkdirAll(opt.Dir, r.dirMode()); err != nil {
-		return nil, fmt.Errorf("make the folder of recordings: %w", err)
+	if err := r.makeFolder(); err != nil {
+		return nil, fmt.Errorf("make the folder of recordings (record.dir): %w", err)
 	}
 	return r, nil
+}
+
+// makeFolder makes the folder. One that is there belongs to whoever made it.
+func (r *Recorder) makeFolder() error {
+	if _, err := os.Stat(r.opt.Dir); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(r.opt.Dir, r.dirMode()); err != nil || r.gid < 0 {
+		return err
+	}
+	return errors.Join(os.Lchown(r.opt.Dir, -1, r.gid), os.Chmod(r.opt.Dir, r.dirMode()))
 }
 
 // ParseRecipient reads a public key that recordings can be sealed to.
