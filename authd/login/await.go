@@ -118,6 +118,13 @@ type result struct {
 	err  error
 }
 
+// refusal says that the person has said no.
+func (r result) refusal() bool { return r.err == nil && refusal(r.auth) }
+
+func refusal(a duoapi.Auth) bool {
+	return a.Result == duoapi.ResultDeny && a.Status != "timeout" && !unreached(a.Status)
+}
+
 // decides says that r ends the login whatever else the person has chosen by now.
 func (r result) decides() bool {
 	return r.err != nil || r.auth.Result == duoapi.ResultAllow || endsLogin(r.auth.Status)
@@ -154,6 +161,9 @@ func (a *asking) watch(ctx context.Context, txid string, life time.Duration, set
 	go func() {
 		defer close(w.done)
 		w.final = a.poll(ctx, txid, w.news, sync.OnceFunc(func() { close(w.known) }))
+		if w.final.refusal() {
+			a.refused() // whatever the person types meanwhile
+		}
 	}()
 	return w
 }

@@ -338,7 +338,7 @@ func (a *asking) judge(res duoapi.Auth, reason, otherwise string) *verdict {
 		a.note = text
 		return nil
 	}
-	if reason == "approved" && res.Status != "timeout" {
+	if reason == "approved" && refusal(res) {
 		a.refused()
 	}
 	if endsLogin(res.Status) {

@@ -102,9 +102,13 @@ func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
 func (w *world) chance(percent int) bool { return w.rng.IntN(100) < percent }
 
 func newWorld(t *testing.T, seed uint64) *world {
+	return newWorldWith(t, seed, (*world).settings)
+}
+
+func newWorldWith(t *testing.T, seed uint64, settings func(*world) string) *world {
 	w := &world{T: t, seed: seed, proc: passporttest.Host(), pid: 1000, rng: rand.New(rand.NewPCG(seed, 1)), log: &lockedBuffer{}, opened: map[string]int{},
 		proven: map[string]bool{}, glassHeld: map[string]bool{}, codes: map[string]struct{}{"000001": {}, "000002": {}}}
-	w.text = "state_dir = \"" + t.TempDir() + "\"\n[verifier]\nurls = [\"https://verifier.example\"]\nintegration_key = \"DIAAAAAAAAAAAAAAAAAA\"\nsecret_key_file = \"unused\"\n" + w.settings()
+	w.text = "state_dir = \"" + t.TempDir() + "\"\n[verifier]\nurls = [\"https://verifier.example\"]\nintegration_key = \"DIAAAAAAAAAAAAAAAAAA\"\nsecret_key_file = \"unused\"\n" + settings(w)
 	var err error
 	if w.cfg, err = config.Parse("authd.toml", w.text); err != nil {
 		t.Fatalf("%v\n%s", err, w.text)

@@ -175,7 +175,10 @@ func readSwitch(f *rules.Facts, fields map[string]string) {
 		return
 	}
 	target, said := fields["switch_to"]
-	if !said && !rules.KnowsCommand(f.Service) {
+	if !said && f.Service == rules.Gateway {
+		target, said = fields["gateway_target"]
+	}
+	if !said && rules.ChangesAccount(f.Service) && !rules.KnowsCommand(f.Service) {
 		// For su it is PAM_USER, which the event names only where it is not the person.
 		if target, said = fields["target"]; !said {
 			target, said = f.User, true
