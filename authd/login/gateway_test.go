@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sallyport-mfa/sallyport/authd/login"
+	"github.com/sallyport-mfa/sallyport/authd/offline"
 	"github.com/sallyport-mfa/sallyport/authd/passport"
 	"github.com/sallyport-mfa/sallyport/authd/verifiertest"
 	"github.com/sallyport-mfa/sallyport/internal/directory"
@@ -355,6 +356,42 @@ func TestAttackHoldAnsweredByAnotherHand(t *testing.T) {
 			t.Errorf("the verifier was asked for %v", c.Params)
 		}
 	}
+}
+
+// takesEverything is a host with offline codes that are all right.
+type takesEverything struct{}
+
+func (takesEverything) Standing(string) (offline.Standing, bool) {
+	return offline.Standing{Left: 9}, true
+}
+func (takesEverything) Try(string, string) offline.Result {
+	return offline.Result{Reason: offline.Accepted}
+}
+func (takesEverything) LoggedIn(string, string) {}
+
+func TestAttackHoldAnsweredOffline(t *testing.T) {
+	h := newHost(t, "[services.sshgw]\nfail_mode = \"offline\"\naccept_env_factor = true\n")
+	h.engine.Offline = takesEverything{}
+	h.verifier.Fault = verifiertest.Refuse(duoapi.CodeServerError)
+	req := gatewayRequest("alice", "hold")
+	req.ProcEnv = map[string]frames.Secret{"SALLYPORT_PASSCODE": "12345678"}
+	p := &human{h: h, answers: []any{"12345678"}}
+	if got := h.engine.Handle(t.Context(), gatewayPeer, req, p); got != frames.OutcomeUnavailable || p.asked != 0 {
+		t.Errorf("%s, asked %d\n%s", got, p.asked, &p.script)
+	}
+}
+
+// Who denies the push while somebody types a passcode at the prompt has said no.
+func TestRefusalEndsTheGraceWhateverIsTyped(t *testing.T) {
+	h := newHost(t, withGrace)
+	h.asks("for a target", gatewayRequest("alice", "step-up"))
+	h.verifier.Lock()
+	h.verifier.Verified, h.verifier.Codes = true, []string{"123456"}
+	h.verifier.Unlock()
+	if got, p := h.atGateway(gatewayRequest("alice", "door"), "1", denyThen(h, "123456")); got != frames.OutcomeAllow {
+		t.Fatalf("%s\n%s", got, &p.script)
+	}
+	h.asksOnce("the target", gatewayRequest("alice", "step-up"))
 }
 
 func TestTouchAndBatch(t *testing.T) {
