@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sallyport-mfa/sallyport/authd/login"
@@ -383,15 +384,17 @@ func TestAttackHoldAnsweredOffline(t *testing.T) {
 
 // Who denies the push while somebody types a passcode at the prompt has said no.
 func TestRefusalEndsTheGraceWhateverIsTyped(t *testing.T) {
-	h := newHost(t, withGrace)
-	h.asks("for a target", gatewayRequest("alice", "step-up"))
-	h.verifier.Lock()
-	h.verifier.Verified, h.verifier.Codes = true, []string{"123456"}
-	h.verifier.Unlock()
-	if got, p := h.atGateway(gatewayRequest("alice", "door"), "1", denyThen(h, "123456")); got != frames.OutcomeAllow {
-		t.Fatalf("%s\n%s", got, &p.script)
-	}
-	h.asksOnce("the target", gatewayRequest("alice", "step-up"))
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, withGrace)
+		h.asks("for a target", gatewayRequest("alice", "step-up"))
+		h.verifier.Lock()
+		h.verifier.Verified, h.verifier.Codes = true, []string{"123456"}
+		h.verifier.Unlock()
+		if got, p := h.atGateway(gatewayRequest("alice", "door"), "1", denyThen(h, "123456")); got != frames.OutcomeAllow {
+			t.Fatalf("%s\n%s", got, &p.script)
+		}
+		h.asksOnce("the target", gatewayRequest("alice", "step-up"))
+	})
 }
 
 func TestTouchAndBatch(t *testing.T) {
