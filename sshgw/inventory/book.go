@@ -175,7 +175,7 @@ func (b *Book) Watch(ctx context.Context, log *slog.Logger, lookup func(ctx cont
 func (inv *Inventory) Resolve(ctx context.Context, lookup func(ctx context.Context, host string) ([]netip.Addr, error)) {
 	before := map[*Target][]netip.AddrPort{}
 	if old := inv.resolved.Load(); old != nil {
-		for at, t := range *old {
+		for at, t := range old.sshd {
 			before[t] = append(before[t], at)
 		}
 	}
@@ -201,13 +201,16 @@ func (inv *Inventory) Resolve(ctx context.Context, lookup func(ctx context.Conte
 		})
 	}
 	_ = group.Wait() // nobody returns an error
-	next := map[netip.AddrPort]*Target{}
+	next := &addresses{map[netip.AddrPort]*Target{}, map[netip.Addr]*Target{}}
 	for i, list := range found {
 		for _, at := range list {
-			if _, taken := next[at]; !taken {
-				next[at] = inv.targets[i]
+			if _, taken := next.sshd[at]; !taken {
+				next.sshd[at] = inv.targets[i]
+			}
+			if _, taken := next.hosts[at.Addr()]; !taken {
+				next.hosts[at.Addr()] = inv.targets[i]
 			}
 		}
 	}
-	inv.resolved.Store(&next)
+	inv.resolved.Store(next)
 }

@@ -76,6 +76,12 @@ func (b *builder) inventory() (*Inventory, error) {
 		return nil, errors.Join(b.errs...)
 	}
 	slices.SortFunc(b.inv.targets, func(x, y *Target) int { return strings.Compare(x.Name, y.Name) })
+	b.inv.hosts = make(map[string]*Target, len(b.inv.targets))
+	for _, t := range b.inv.targets {
+		if _, taken := b.inv.hosts[t.Host]; !taken {
+			b.inv.hosts[t.Host] = t
+		}
+	}
 	return b.inv, nil
 }
 

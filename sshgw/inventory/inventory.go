@@ -34,7 +34,14 @@ type Inventory struct {
 	byAddr   map[netip.AddrPort]*Target
 	patterns []*pattern
 	// resolved is byAddr for targets whose Host is a name; see Book.Watch.
-	resolved atomic.Pointer[map[netip.AddrPort]*Target]
+	resolved atomic.Pointer[addresses]
+	hosts    map[string]*Target // by Host, the first of each by name
+}
+
+// addresses are what hosts that are names resolve to.
+type addresses struct {
+	sshd  map[netip.AddrPort]*Target
+	hosts map[netip.Addr]*Target
 }
 
 type hostPort struct {
@@ -110,8 +117,42 @@ func (inv *Inventory) atAddr(addr netip.Addr, port uint16) (*Target, bool) {
 		return t, true
 	}
 	if resolved := inv.resolved.Load(); resolved != nil {
-		t, ok := (*resolved)[at]
+		t, ok := resolved.sshd[at]
 		return t, ok
+	}
+	return nil, false
+}
+
+// OnHost returns a target on a host, whatever the port: the one of that name, else the first
+// by name at the host or at one of its addresses.
+func (inv *Inventory) OnHost(host string, addrs []netip.Addr) (*Target, bool) {
+	if t, ok := inv.Find(host); ok {
+		return t, true
+	}
+	name, addr, ok := Host(host)
+	if ok && addr.IsValid() {
+		name, addrs = addr.String(), append([]netip.Addr{addr}, addrs...)
+	}
+	if t, found := inv.hosts[name]; ok && found {
+		return t, true
+	}
+	for _, a := range addrs {
+		a = a.Unmap().WithZone("")
+		if t, found := inv.hosts[a.String()]; found {
+			return t, true
+		}
+		if resolved := inv.resolved.Load(); resolved != nil {
+			if t, found := resolved.hosts[a]; found {
+				return t, true
+			}
+		}
+	}
+	if ok {
+		for _, p := range inv.patterns {
+			if t, found := inv.patternAt(name, p.port); found {
+				return t, true
+			}
+		}
 	}
 	return nil, false
 }

@@ -143,6 +143,28 @@ func TestAt(t *testing.T) {
 	}
 }
 
+func TestOnHost(t *testing.T) {
+	inv := parse(t, some)
+	inv.Resolve(t.Context(), func(context.Context, string) ([]netip.Addr, error) {
+		return []netip.Addr{netip.MustParseAddr("10.1.1.1")}, nil
+	})
+	for host, want := range map[string]string{
+		"primary": "db1", "DB1.internal.example.": "db1", "10.0.0.9": "old", "::ffff:10.0.0.9": "old", "10.1.1.1": "db1",
+		"5.web.internal": "web5.example", "q.lab": "q.lab", "elsewhere": "", "10.9.9.9": "", "fe80::1%x": "", "": "",
+	} {
+		got := ""
+		if f, ok := inv.OnHost(host, nil); ok {
+			got = f.Name
+		}
+		if got != want {
+			t.Errorf("%q: %q, want %q", host, got, want)
+		}
+	}
+	if f, ok := inv.OnHost("sneaky.example", []netip.Addr{netip.MustParseAddr("::ffff:10.0.0.9")}); !ok || f.Name != "old" {
+		t.Errorf("%+v", f)
+	}
+}
+
 func TestResolvedAddressesAreTargets(t *testing.T) {
 	inv := parse(t, some)
 	fail := false

@@ -53,9 +53,9 @@ func (g *Grant) MayExec(command string) bool {
 	return g.by != nil && (g.by.all || g.by.exec.match(command, g.who))
 }
 
-// MaySubsystem says whether a subsystem other than sftp may run.
+// MaySubsystem says whether a subsystem other than sftp may run; of that MaySFTP says.
 func (g *Grant) MaySubsystem(name string) bool {
-	return g.by != nil && (g.by.all || g.by.subsystem != nil && g.by.subsystem.FitsOne(name) == match.True)
+	return g.by != nil && name != "sftp" && (g.by.all || g.by.subsystem != nil && g.by.subsystem.FitsOne(name) == match.True)
 }
 
 // MaySFTP says whether there is anything to do by sftp at all; unrestricted, that no path

@@ -210,6 +210,16 @@ func TestWhatARulePermits(t *testing.T) {
 	}
 }
 
+// SFTP has paths that are permitted; as any subsystem it would have none that are not.
+func TestSFTPIsNoSubsystemAmongOthers(t *testing.T) {
+	for _, more := range []string{"", "subsystems = ['*']", "subsystems = ['s*', 'netconf']"} {
+		g := set(t, allow(more)).Decide(t.Context(), query())
+		if g.MaySubsystem("sftp") || !g.MaySubsystem("netconf") {
+			t.Errorf("%q: sftp %t, netconf %t", more, g.MaySubsystem("sftp"), g.MaySubsystem("netconf"))
+		}
+	}
+}
+
 func TestRawNeedsNothingToLookAt(t *testing.T) {
 	for more, want := range map[string]bool{
 		"":                       true,

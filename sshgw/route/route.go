@@ -110,19 +110,33 @@ func To(ctx context.Context, inv *inventory.Inventory, resolve Resolver, host st
 	if addr.IsValid() {
 		name = addr.String()
 	}
-	if t, ok := inv.Find(name); ok && (port == defaultPort || port == t.Port) {
-		return t, nil
-	}
-	if t, ok := inv.At(name, nil, port); ok {
-		return t, nil
-	}
-	if resolve != nil && !addr.IsValid() {
-		// What cannot be looked up leads nowhere.
-		if addrs, err := resolve(ctx, name); err == nil {
-			if t, ok := inv.At(name, addrs, port); ok {
-				return t, nil
-			}
+	if t, ok := inv.Find(name); ok {
+		if port == defaultPort || port == t.Port {
+			return t, nil
+		}
+		// Another port of that host may be the sshd of another target.
+		if other, ok := onHost(ctx, inv, resolve, t.Host, port); ok {
+			return other, nil
 		}
 	}
+	if t, ok := onHost(ctx, inv, resolve, name, port); ok {
+		return t, nil
+	}
 	return nil, fmt.Errorf("%w: %q port %d", ErrNoTarget, host, port)
+}
+
+// onHost finds the target with this port at a host, or at one of its addresses. What cannot
+// be looked up leads nowhere.
+func onHost(ctx context.Context, inv *inventory.Inventory, resolve Resolver, host string, port uint16) (*inventory.Target, bool) {
+	if t, ok := inv.At(host, nil, port); ok {
+		return t, true
+	}
+	if _, err := netip.ParseAddr(host); err == nil || resolve == nil {
+		return nil, false
+	}
+	addrs, err := resolve(ctx, host)
+	if err != nil {
+		return nil, false
+	}
+	return inv.At(host, addrs, port)
 }

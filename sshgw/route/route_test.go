@@ -79,6 +79,16 @@ host = "web.internal.example"
 name = "six"
 host = "2001:db8::1"
 
+[[target]]
+name = "recorded"
+host = "web.internal.example"
+port = 2200
+
+[[target]]
+name = "shadow"
+host = "10.0.0.1"
+port = 2201
+
 [[pattern]]
 name = "node*"
 host = "%n.internal.example"
@@ -111,6 +121,13 @@ func TestTo(t *testing.T) {
 		{"sneaky.example", 2222, "db1"},
 		{"web", 22, "web"},
 		{"Web.Internal.Example.", 22, "web"},
+		{"web", 2200, "recorded"}, // one host, two targets: the port says which
+		{"WEB.", 2200, "recorded"},
+		{"recorded", 22, "recorded"},
+		{"db1", 2201, "shadow"},
+		{"shadow", 2222, "db1"},
+		{"sneaky.example", 2201, "shadow"},
+		{"web", 2201, ""},
 		{"2001:DB8:0::1", 22, "six"},
 		{"[2001:db8::1]", 22, "six"},
 		{"2001:db8::1%eth0", 22, ""},

@@ -63,19 +63,12 @@ func (c *connection) find(ctx context.Context, host string, port uint16) (t *inv
 	if t, err := route.To(ctx, inv, c.resolve, host, port); err == nil {
 		return t, true
 	}
-	if t, ok := inv.Find(host); ok {
-		return t, false
-	}
 	addrs, err := c.resolve(ctx, host)
 	if err != nil {
 		addrs = nil
 	}
-	for _, t := range inv.All() {
-		if at, ok := inv.At(host, addrs, t.Port); ok {
-			return at, false
-		}
-	}
-	return nil, false
+	t, _ = inv.OnHost(host, addrs)
+	return t, false
 }
 
 // raw carries the stream as it is.
