@@ -134,6 +134,7 @@ type gateway struct {
 	people   people
 	asker    *asker
 	pam      secondfactor.Caller
+	authd    secondfactor.Caller // for keys
 	handler  server.Handler
 	log      *journal
 	roster   *roster.Roster
@@ -197,7 +198,7 @@ func (g *gateway) start() *gateway {
 	g.t.Helper()
 	log := slog.New(slog.NewTextHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	door := auth.New(auth.Options{
-		Policy: func() auth.Policy { return g.policy }, Accounts: g.people, Second: g.asker, PAM: g.pam, Log: log,
+		Policy: func() auth.Policy { return g.policy }, Accounts: g.people, Second: g.asker, PAM: g.pam, Authd: g.authd, Log: log,
 	})
 	g.server = server.New(server.Options{
 		Settings: func() server.Settings { return g.settings }, Keys: g.keys, Door: door, Handler: g.handler, Roster: g.roster,
