@@ -14,6 +14,7 @@ import (
 
 	"github.com/sallyport-mfa/sallyport/sshgw/audit"
 	"github.com/sallyport-mfa/sallyport/sshgw/conversation"
+	"github.com/sallyport-mfa/sallyport/sshgw/keys"
 	"github.com/sallyport-mfa/sallyport/sshgw/target"
 )
 
@@ -73,7 +74,10 @@ func (c *connection) open(ctx context.Context, w *way, with companion) (*hop, *t
 	if to := h.current(); to != nil {
 		return h, to, nil
 	}
-	request := target.Request{Identity: c.id, Target: w.target, Login: w.login, Person: with.person}
+	// What the rule never permits, the target need not permit either.
+	permit := keys.Ordinary
+	permit.AgentForwarding, permit.X11 = w.grant.Agent, w.grant.X11
+	request := target.Request{Identity: c.id, Target: w.target, Login: w.login, Person: with.person, Permit: &permit}
 	if with.agent != nil {
 		var done func()
 		request.Agent, done = with.agent(ctx)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/skeema/knownhosts"
 	"golang.org/x/crypto/ssh"
 	xknownhosts "golang.org/x/crypto/ssh/knownhosts"
 
@@ -62,7 +63,7 @@ func (a *attempt) knownOf(t *inventory.Target) *hostCheck {
 		}
 		// The first name that known_hosts has keys for decides alone.
 		decided := len(h.plain) > 0
-		for _, k := range a.known.HostKeys(at) {
+		for _, k := range a.lookups.keys(a.known, at) {
 			switch {
 			case k.Cert:
 				h.cas = append(h.cas, k.PublicKey)
@@ -79,6 +80,33 @@ func (a *attempt) knownOf(t *inventory.Target) *hostCheck {
 		h.plain = a.seen[xknownhosts.Normalize(h.address)]
 	}
 	return h
+}
+
+// lookups remembers what known_hosts has for a name: a file of ten thousand hashed names
+// takes the better part of a tenth of a second to go through.
+type lookups struct {
+	mu sync.Mutex
+	by map[string][]knownhosts.PublicKey
+}
+
+// lookupsMax bounds what is remembered: patterns of targets let people make up names.
+const lookupsMax = 8192
+
+func (l *lookups) keys(in *knownhosts.HostKeyDB, at string) []knownhosts.PublicKey {
+	l.mu.Lock()
+	list, ok := l.by[at]
+	l.mu.Unlock()
+	if ok {
+		return list
+	}
+	list = in.HostKeys(at)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.by == nil || len(l.by) >= lookupsMax {
+		l.by = map[string][]knownhosts.PublicKey{}
+	}
+	l.by[at] = list
+	return list
 }
 
 var (

@@ -27,6 +27,7 @@ type settings struct {
 	contact         string
 
 	known       *knownhosts.HostKeyDB
+	lookups     *lookups                   // of known
 	authorities map[string][]ssh.PublicKey // of [[host_ca]]
 	firstSight  bool
 	sights      string // file
@@ -43,7 +44,7 @@ func newSettings(c *config.Config) (*settings, error) {
 		dial: c.Timeouts.Dial, handshake: c.Timeouts.Target,
 		keepAlive: c.Timeouts.KeepAlive, keepAliveCount: c.Timeouts.KeepAliveCount,
 		contact: c.Contact, firstSight: c.Targets.TrustOnFirstUse, sights: filepath.Join(c.StateDir, "known_hosts"),
-		authorities: map[string][]ssh.PublicKey{}, credentials: map[string]config.Credential{},
+		lookups: new(lookups), authorities: map[string][]ssh.PublicKey{}, credentials: map[string]config.Credential{},
 		stored: map[string]ssh.Signer{}, lifetime: c.Targets.CertificateTTL,
 	}
 	// No deadline is none that anybody has asked for.
