@@ -71,7 +71,7 @@ asked, for which it takes root to read its password.`,
 	f.StringSliceVar(&q.certificates, "certificate", nil, "file of an SSH certificate that was proven, such as id_ed25519-cert.pub; may repeat")
 	f.StringSliceVar(&q.groups, "group", nil, "Unix group of the person, in place of what this machine knows; may repeat")
 	f.StringSliceVar(&q.ldapGroups, "ldap-group", nil, "group of the person in the directory; may repeat")
-	f.StringVar(&q.target, "target", "", "account that sudo or su turns to")
+	f.StringVar(&q.target, "target", "", "account that sudo or su turns to, or target that the gateway opens")
 	f.StringVar(&q.command, "command", "", "command that sudo is to run, with its path and arguments")
 	f.StringVar(&q.at, "at", "", "time of the login, such as \"2026-12-31 23:30\" or RFC 3339 (default now)")
 	required(c, "user")

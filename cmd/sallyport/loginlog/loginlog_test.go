@@ -44,6 +44,9 @@ func TestWhatIsKnown(t *testing.T) {
 		"service=su target=postgres":                   {true, true, true, true, true},
 		"service=su":                                   {true, true, true, true, true},
 		"service=su switch_to=unknown target=postgres": {true, true, true, false, true},
+		"service=sshgw keys=none gateway_target=db1":   {true, true, true, true, true},
+		"service=sshgw keys=none target=zoe":           {true, true, true, false, true},
+		"service=sshgw keys=none switch_to=unknown":    {true, true, true, false, true},
 		"service=login":                                {true, true, true, true, true},
 	} {
 		got := read(t, "event=login user=alice action=require "+line)
