@@ -8,6 +8,7 @@ package policy
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/sallyport-mfa/sallyport/internal/directory"
@@ -77,6 +78,11 @@ func (s *Set) Decide(ctx context.Context, q Query) Grant {
 		case truth == match.Unknown && r.rule.Action == Allow:
 		default:
 			g := r.grant(l, truth)
+			if q.Login == "" && g.Raw && len(r.rule.Logins) == 0 {
+				// In a raw jump the rule leaves logins to the target; one that a later rule
+				// denies by name is denied all the same.
+				unsettled = unsettled || s.deniesLogin(ctx, l, slices.Concat(named, others))
+			}
 			if unsettled && g.Allowed {
 				return Grant{Allowed: true, Unsettled: true, Rule: g.Rule, Reason: ReasonLogin, Record: RecordRequired}
 			}
@@ -84,6 +90,18 @@ func (s *Set) Decide(ctx context.Context, q Query) Grant {
 		}
 	}
 	return Grant{Reason: ReasonNoRule}
+}
+
+// deniesLogin says that one of these rules denies some login to the person at the target.
+func (s *Set) deniesLogin(ctx context.Context, l *login, rules []int) bool {
+	for _, i := range rules {
+		if r := &s.rules[i]; r.rule.Action == Deny && len(r.rule.Logins) > 0 {
+			if truth, _ := r.truth(ctx, l); truth != match.False {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Record says what a rule wants recorded.

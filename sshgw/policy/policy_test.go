@@ -5,6 +5,8 @@ package policy_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"testing"
@@ -253,7 +255,9 @@ func TestAJumpWhoseLoginDecidesIsNotRaw(t *testing.T) {
 		"recorded":                  {allow("record='required'"), true, true, false},
 		"a login is denied before":  {"[[rule]]\nname='no'\naction='deny'\nlogins=['root']\n" + allow(""), true, true, false},
 		"denied before, none after": {"[[rule]]\nname='no'\naction='deny'\nlogins=['root']\n", false, false, false},
-		"denied after":              {allow("") + "[[rule]]\nname='no'\naction='deny'\nlogins=['root']\n", true, false, true},
+		"a login is denied after":   {allow("") + "[[rule]]\nname='no'\naction='deny'\nlogins=['root']\n", true, true, false},
+		"all are denied after":      {allow("") + "[[rule]]\nname='no'\naction='deny'\ntargets=['*']\n", true, false, true},
+		"any login, denied after":   {allow("logins=['*']") + "[[rule]]\nname='no'\naction='deny'\nlogins=['root']\n", true, false, true},
 		"some login at another":     {"[[rule]]\nname='x'\nusers=['*']\ntargets=['web']\nlogins=['root']\n", false, false, false},
 	} {
 		q := query()
@@ -303,6 +307,66 @@ func TestErrorsNameRuleAndLine(t *testing.T) {
 	} {
 		if _, err := rules(t, c.text); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// What explain says is what is decided.
+func TestExplainAgreesWithDecide(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	pick := func(list ...string) string { return list[r.IntN(len(list))] }
+	seen := map[string]int{}
+	for range 3000 {
+		text := ""
+		for i := range 1 + r.IntN(5) {
+			text += fmt.Sprintf("[[rule]]\nname='r%d'\nusers=[%s]\ntargets=[%s]\n%s\n%s\n%s\n%s\n", i,
+				pick("'alice'", "'*'", "'bob'", "'!alice'", "'a*'"), pick("'db1'", "'*'", "'label:env=prod'", "'!db1'", "'web'", "'*','!group:databases'"),
+				pick("", "", "groups=['dba']", "groups=['unknown']", "groups=['!unknown']", "groups=['web']"),
+				pick("", "logins=['root']", "logins=['*']", "logins=['*','!root']", "logins=['!%u']"),
+				pick("", "", "action='deny'", "record='on'"), pick("", "", "sources=['192.0.2.0/24']", "hours='13:00-14:00'\ntimezone='UTC'"))
+		}
+		s := set(t, text)
+		q := query()
+		q.Login = pick("", "alice", "root")
+		g, e := s.Decide(t.Context(), q), s.Explain(t.Context(), q)
+		if e.Grant.Rule != g.Rule || e.Grant.Allowed != g.Allowed || e.Grant.Reason != g.Reason {
+			t.Fatalf("%s\ndecided %+v, explained %+v", text, g, e.Grant)
+		}
+		seen[g.Reason]++
+		last := e.Steps[len(e.Steps)-1]
+		switch {
+		case g.Unsettled:
+			if q.Login != "" || g.Raw || g.Shell {
+				t.Fatalf("%s\n%+v", text, g)
+			}
+		case g.Rule != "" && (!last.Matched || last.Rule.Name != g.Rule):
+			t.Fatalf("%s\ndecided by %q, and the last step is %+v", text, g.Rule, last)
+		case g.Rule == "" && last.Matched:
+			t.Fatalf("%s\nno rule decides, and %+v matches", text, last)
+		}
+		for _, step := range e.Steps[:len(e.Steps)-1] {
+			if step.Matched {
+				t.Fatalf("%s\nrule %q matches and does not decide", text, step.Rule.Name)
+			}
+		}
+		// A login that a rule denies by name is not reached by a jump that goes through raw.
+		if q.Login == "" && g.Raw {
+			for _, login := range []string{"alice", "root", "other"} {
+				q.Login = login
+				denied := false
+				h := s.Decide(t.Context(), q)
+				for _, rule := range s.Rules() {
+					denied = denied || rule.Name == h.Rule && rule.Action == policy.Deny && len(rule.Logins) > 0
+				}
+				if denied || h.Allowed && !h.Raw && h.Rule == g.Rule {
+					t.Fatalf("%s\na jump is raw, and as %s %+v", text, login, h)
+				}
+			}
+		}
+	}
+	for _, reason := range []string{policy.ReasonRule, policy.ReasonNoRule, policy.ReasonDenied, policy.ReasonUnknown, policy.ReasonLogin} {
+		if seen[reason] < 20 {
+			t.Errorf("%s was seen %d times: this test shows little of it", reason, seen[reason])
 		}
 	}
 }
