@@ -5,6 +5,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -312,25 +313,79 @@ func (s *sessionChannel) unbind(far ssh.Channel) {
 	delete(s.bound, far)
 }
 
-// forwardedAgent is the user's agent while a target is opened.
+// forwardedAgent is the user's agent while a target is opened. The client is asked for it
+// when it is needed, and not before.
 func (s *sessionChannel) forwardedAgent(ctx context.Context) (agent.ExtendedAgent, func()) {
-	ch, requests, err := s.conn.openChannel(ctx, s.conn.server.SSH, "auth-agent@openssh.com", nil, s.conn.config().Timeouts.Target)
-	if err != nil {
-		s.conn.log.Info("the client's agent cannot be asked", "error", short(err.Error()))
-		return nil, func() {}
-	}
-	s.conn.spawn(func() { refuse(requests) })
-	s.conn.spawn(func() { drain(ch.Stderr()) })
-	if !s.bind(ch, ch) {
-		_ = ch.Close()
-		return nil, func() {}
-	}
-	source := target.NewAgentSource(agent.NewClient(ch))
+	l := &lazyAgent{session: s, ctx: ctx}
+	source := target.NewAgentSource(l)
 	return source, func() {
 		_ = source.Close()
-		s.unbind(ch)
-		_ = ch.Close()
+		l.close()
 	}
+}
+
+// lazyAgent is an agent that is reached when it is first asked. It lists and signs.
+type lazyAgent struct {
+	agent.ExtendedAgent // nil: what is not below panics, and target.AgentSource asks for nothing else
+	session             *sessionChannel
+	ctx                 context.Context
+
+	mu     sync.Mutex
+	ch     ssh.Channel
+	agent  agent.ExtendedAgent
+	err    error
+	closed bool
+}
+
+func (l *lazyAgent) reach() (agent.ExtendedAgent, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.agent != nil || l.err != nil {
+		return l.agent, l.err
+	}
+	c := l.session.conn
+	ch, requests, err := c.openChannel(l.ctx, c.server.SSH, "auth-agent@openssh.com", nil, c.config().Timeouts.Target)
+	if err != nil {
+		l.err = fmt.Errorf("reach the client's agent: %w", err)
+		return nil, l.err
+	}
+	c.spawn(func() { refuse(requests) })
+	c.spawn(func() { drain(ch.Stderr()) })
+	if l.closed || !l.session.bind(ch, ch) {
+		_ = ch.Close()
+		l.err = target.ErrAgentClosed
+		return nil, l.err
+	}
+	l.ch, l.agent = ch, agent.NewClient(ch)
+	return l.agent, nil
+}
+
+func (l *lazyAgent) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	if l.ch != nil {
+		l.session.unbind(l.ch)
+		_ = l.ch.Close()
+	}
+}
+
+// List implements agent.Agent.
+func (l *lazyAgent) List() ([]*agent.Key, error) {
+	a, err := l.reach()
+	if err != nil {
+		return nil, err
+	}
+	return a.List()
+}
+
+// SignWithFlags implements agent.ExtendedAgent.
+func (l *lazyAgent) SignWithFlags(key ssh.PublicKey, data []byte, flags agent.SignatureFlags) (*ssh.Signature, error) {
+	a, err := l.reach()
+	if err != nil {
+		return nil, err
+	}
+	return a.SignWithFlags(key, data, flags)
 }
 
 // locked lets several goroutines write to one stream of a channel.

@@ -177,7 +177,10 @@ func (r *rig) Dial(ctx context.Context, q target.Request) (*target.Conn, error) 
 	r.mu.Lock()
 	r.dials++
 	r.mu.Unlock()
-	if q.Login == "wanted" && q.Agent != nil {
+	if q.Login == "wanted" { // no proof but the agent
+		if q.Agent == nil {
+			return nil, errors.New("no agent")
+		}
 		if _, err := q.Agent.List(); err != nil {
 			return nil, err
 		}

@@ -46,6 +46,10 @@ func TestAgentOfASessionThatLives(t *testing.T) {
 	if out, err := withAgent(t, c).Output("agent"); string(out) != "0 keys" || err != nil {
 		t.Errorf("the target got %q, %v", out, err)
 	}
+	// It asked for the agent, and for nothing else.
+	if out, _ := withAgent(t, c).Output("open x11"); !strings.Contains(string(out), "prohibited") {
+		t.Errorf("of X11 the target got %q", out)
+	}
 	// Another session did not ask.
 	if out, _, _ := run(t, c, "agent", ""); !strings.Contains(out, "prohibited") {
 		t.Errorf("without a wish the target got %q", out)
@@ -70,6 +74,27 @@ func TestAgentAskedAfterTheSession(t *testing.T) {
 	}
 	if err := <-r.target.agent; err == nil {
 		t.Error("a channel to the agent outlived its session")
+	}
+}
+
+// The agent proves who one is to a target only for a session that asked for it.
+func TestAgentTowardsTheTarget(t *testing.T) {
+	r := newRig(t, everything)
+	c := r.client("wanted@db1")
+	forwardAgent(t, c)
+	if _, err := withAgent(t, c).Output("exit 0"); err != nil {
+		t.Errorf("with an agent: %v", err)
+	}
+	c = r.client("wanted@db1")
+	forwardAgent(t, c)
+	if _, _, status := run(t, c, "exit 0", ""); status != 255 {
+		t.Errorf("a session that did not ask got the agent: status %d", status)
+	}
+	r.rules(rule("none", "exec = [\"*\"]"))
+	c = r.client("wanted@db1")
+	forwardAgent(t, c)
+	if _, err := withAgent(t, c).Output("exit 0"); err == nil {
+		t.Error("the agent was used without a rule that grants it")
 	}
 }
 
