@@ -25,6 +25,7 @@ func main() {
 		"proxy":       runProxy,
 		"pushservice": runPushService,
 		"ssh":         runSSH,
+		"gateway":     runGateway,
 		"sudo":        runSudo,
 		"syslog":      runSyslog,
 	}
