@@ -5,8 +5,10 @@ package record
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"math/bits"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -146,9 +148,9 @@ func unfinished(p []byte) int {
 }
 
 func (s *stream) events(dst []byte, at time.Duration, p []byte) []byte {
-	text, binary := string(s.code), string([]byte{s.code, codeBinary})
+	text, exact := string(s.code), string([]byte{s.code, codeBinary})
 	for len(p) > 0 {
-		if n := textLen(p); n > 0 {
+		if n := textLen(p); n > 0 && (n == len(p) || len(p) < bulk) {
 			dst = appendHead(dst, at, text)
 			dst = appendText(dst, p[:n])
 			dst = append(dst, `"]`...)
@@ -156,7 +158,7 @@ func (s *stream) events(dst []byte, at time.Duration, p []byte) []byte {
 			continue
 		}
 		n := binaryLen(p)
-		dst = appendHead(dst, at, binary)
+		dst = appendHead(dst, at, exact)
 		dst = base64.StdEncoding.AppendEncode(dst, p[:n])
 		dst = append(dst, `"]`...)
 		p = p[n:]
@@ -184,42 +186,57 @@ func textLen(p []byte) int {
 	return n
 }
 
-// enoughText ends binary data: less of it in between is not worth an event.
-const enoughText = 256 + utf8.UTFMax
+const (
+	// enoughText ends binary data: less of it in between is not worth an event.
+	enoughText = 256
+	// bulk is too much at a time for somebody to have written it to a terminal.
+	bulk = 4 << 10
+)
 
-// binaryLen is how much of p, from its beginning, is not text.
+// binaryLen is how much of p, from its beginning, is not text; text at its end is.
 func binaryLen(p []byte) int {
-	n := 1
-	for n < len(p) {
-		text := textLen(p[n:min(len(p), n+enoughText)])
-		if text > enoughText-utf8.UTFMax || (text > 0 && n+text == len(p)) {
-			return n
-		}
-		n += text + 1
+	if len(p) >= bulk {
+		return len(p)
 	}
-	return min(n, len(p))
+	n, text := 1, 0
+	for n < len(p) && text < enoughText {
+		size := 1
+		switch b := p[n]; {
+		case b == 0:
+			text = -1
+		case b >= utf8.RuneSelf:
+			var r rune
+			if r, size = utf8.DecodeRune(p[n:]); r == utf8.RuneError && size == 1 {
+				text = -1
+			}
+		}
+		n += size
+		if text += size; text < size {
+			text = 0
+		}
+	}
+	return n - text
 }
 
 const hex = "0123456789abcdef"
 
-// plain are the bytes that stand for themselves in a string of JSON; those of
-// characters beyond ASCII do, since the text was found to be UTF-8.
-var plain = func() (t [256]bool) {
-	for b := range t {
-		t[b] = b >= ' ' && b != '"' && b != '\\' && b != 0x7f
-	}
-	return t
-}()
-
+// appendText escapes text for a string of JSON. It looks at eight bytes at a time, as
+// almost all stand for themselves: those of characters beyond ASCII do, since the text
+// was found to be UTF-8.
 func appendText(dst, p []byte) []byte {
-	from := 0
-	for i, b := range p {
-		if plain[b] {
+	from, i := 0, 0
+	for i < len(p) {
+		if i+8 <= len(p) {
+			n := plain(binary.LittleEndian.Uint64(p[i:]))
+			if i += n; n == 8 {
+				continue
+			}
+		} else if b := p[i]; b >= ' ' && b != '"' && b != '\\' {
+			i++
 			continue
 		}
 		dst = append(dst, p[from:i]...)
-		from = i + 1
-		switch b {
+		switch b := p[i]; b {
 		case '"', '\\':
 			dst = append(dst, '\\', b)
 		case '\n':
@@ -231,6 +248,19 @@ func appendText(dst, p []byte) []byte {
 		default:
 			dst = append(dst, '\\', 'u', '0', '0', hex[b>>4], hex[b&15])
 		}
+		i++
+		from = i
 	}
 	return append(dst, p[from:]...)
+}
+
+// plain is how many of eight bytes, from the lowest on, need no escape. A byte below a
+// limit borrows from its highest bit when the limit is taken from it; what a borrow does
+// to the bytes above does not matter, as the lowest is found.
+func plain(x uint64) int {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	control := x - ones*' '
+	quote := (x ^ ones*'"') - ones
+	backslash := (x ^ ones*'\\') - ones
+	return bits.TrailingZeros64((control|quote|backslash)&^x&high) / 8
 }

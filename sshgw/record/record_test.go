@@ -195,6 +195,7 @@ func FuzzLossless(f *testing.F) {
 	f.Add([]byte("é日本\xff\xc3\x28\xe2\x82"), uint8(1))
 	f.Add([]byte("\x00\x01\x7f\"\\\u2028\xf0\x9f\x98\x80"), uint8(2))
 	f.Add(bytes.Repeat([]byte("\x80text"), 300), uint8(200))
+	f.Add([]byte("1234567\"12345678\\é\x1f12\x7f\x80\"\"\"abcdefgh\n"), uint8(255))
 	f.Fuzz(func(t *testing.T, data []byte, cut uint8) {
 		s := stream{code: 'o'}
 		var dst []byte
