@@ -130,3 +130,51 @@ func lines(ops []Op) string {
 	}
 	return b.String()
 }
+
+func TestTheRealClientsAreDenied(t *testing.T) {
+	dir := realDir(t)
+	for _, name := range []string{"up", "secret"} {
+		must(t, os.Mkdir(filepath.Join(dir, name), 0o700))
+		must(t, os.WriteFile(filepath.Join(dir, name, "file"), []byte(name), 0o600))
+	}
+	must(t, os.Symlink("../secret", filepath.Join(dir, "up", "link")))
+	up := filepath.Join(dir, "up")
+	rules := area{Read: []string{up}, Write: []string{up}}
+	for _, command := range []string{
+		"get secret/file got", "get up/link/file got", "get up/../secret/file got", "put up/file secret/new", "put up/file up/link/new",
+		"rm secret/file", "rename secret/file up/file2", "ln -s ../secret/file up/l", "ln secret/file up/h", "ls secret", "chmod 777 secret/file",
+		"mkdir secret/d", "rmdir secret", "cp secret/file up/copy", "df secret",
+	} {
+		if out, _, err := runSFTP(t, rules, dir, command+"\n"); err == nil {
+			t.Errorf("sftp: %s goes through:\n%s", command, out)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "got")); err == nil {
+		t.Error("a file was read")
+	}
+	self, err := os.Executable()
+	must(t, err)
+	rules.OpsFile = filepath.Join(t.TempDir(), "ops")
+	text, err := json.Marshal(rules)
+	must(t, err)
+	scp := func(args ...string) error {
+		cmd := exec.CommandContext(t.Context(), "scp", append([]string{"-s", "-D", self}, args...)...)
+		cmd.Env, cmd.Dir = append(os.Environ(), filterEnv+"="+string(text)), dir
+		return cmd.Run()
+	}
+	if err := scp("x:up/file", "fetched"); err != nil {
+		t.Errorf("scp of what is permitted: %v", err)
+	}
+	if err := scp("fetched", "x:up/sent"); err != nil {
+		t.Errorf("scp to where it is permitted: %v", err)
+	}
+	if scp("x:secret/file", "stolen") == nil || scp("x:up/link/file", "stolen") == nil || scp("fetched", "x:secret/file") == nil {
+		t.Error("scp goes through")
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "secret", "file")); err != nil || string(got) != "secret" {
+		t.Errorf("the file holds %q (%v)", got, err)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "up", "sent")); err != nil || string(got) != "up" {
+		t.Errorf("what was sent holds %q (%v)", got, err)
+	}
+}
