@@ -62,6 +62,12 @@ func (s *Server) ServeInner(ctx context.Context, ch ssh.Channel, in Inner) error
 	cfg.KeyboardInteractiveCallback = func(m ssh.ConnMetadata, challenge ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
 		return admit(m, auth.Interactive(challenge))
 	}
+	// Some clients (paramiko) try no method but the key that they have. It proves nothing
+	// that the outer connection has not; whoever has nothing to ask lets it in as by none.
+	cfg.VerifiedPublicKeyCallback = func(m ssh.ConnMetadata, _ ssh.PublicKey, _ *ssh.Permissions, _ string) (*ssh.Permissions, error) {
+		return admit(m, nil)
+	}
+	cfg.PublicKeyCallback = func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, nil }
 	cfg.AddHostKey(in.Host)
 	conn := &stream{Channel: ch, local: outer.SSH.LocalAddr(), remote: outer.SSH.RemoteAddr()}
 	sc, channels, requests, err := ssh.NewServerConn(conn, cfg)

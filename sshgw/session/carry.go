@@ -25,6 +25,7 @@ type outcome struct {
 	kind    string // exit-status or exit-signal, "" for neither
 	payload []byte
 	sent    bool
+	eof     bool // the end of the output waits for it
 }
 
 // set keeps the first outcome that the target sends.
@@ -45,7 +46,40 @@ func (o *outcome) send(ch ssh.Channel) {
 	if o.kind != "" && !o.sent {
 		o.sent = true
 		_, _ = ch.SendRequest(o.kind, false, o.payload)
+		o.endOutput(ch)
 	}
+}
+
+// endOutput tells the client the end of the output, if that waits; the lock is held.
+func (o *outcome) endOutput(ch ssh.Channel) {
+	if o.eof {
+		o.eof = false
+		_ = ch.CloseWrite()
+	}
+}
+
+// outputOver tells the client that there is no more output, but not before the outcome:
+// a client whose own input is over closes the channel when it hears that, the library
+// answers with a close by itself, and after that no status goes out. A client that goes
+// on sending may wait for this very end, and hears of it soon.
+func (o *outcome) outputOver(ch ssh.Channel, input <-chan struct{}) {
+	o.mu.Lock()
+	o.eof = true
+	if o.sent {
+		o.endOutput(ch)
+	}
+	o.mu.Unlock()
+	o.send(ch)
+	time.AfterFunc(settle, func() {
+		select {
+		case <-input:
+			return
+		default:
+		}
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.endOutput(ch)
+	})
 }
 
 // attrs say it to the log.
@@ -149,7 +183,7 @@ func (s *sessionChannel) carry(ctx context.Context, run *running) {
 			return
 		}
 		if !failing.Load() { // there is something to say yet
-			_ = s.ch.CloseWrite()
+			end.outputOver(s.ch, upDone)
 		}
 		close(outputs)
 	}
