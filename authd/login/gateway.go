@@ -174,10 +174,6 @@ func (l *login) claimed() []slog.Attr {
 	return attrs
 }
 
-// forTarget says that the question is for a target, and not for the door: a step-up,
-// or one in which nobody can type, where nothing that is remembered does.
-func (c claims) forTarget() bool { return c.kind == kindStepUp || c.kind == kindHold && c.fresh }
-
 // goingTo is where a login through the gateway goes, as LOGIN@TARGET.
 func (c claims) goingTo() string {
 	if c.login == "" || c.target == "" {

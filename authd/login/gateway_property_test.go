@@ -145,7 +145,7 @@ func (w *gatewayWorld) login(reasons map[string]int) {
 		req.ProcEnv = map[string]frames.Secret{"SALLYPORT_PASSCODE": frames.Secret(w.answer().(string))}
 	}
 	scope, ttl := "door", w.cfg.Gateway.Grace
-	if kind == "step-up" || kind == "hold" && fresh {
+	if kind == "step-up" {
 		scope, ttl = "step-up:"+rule, w.cfg.Gateway.StepUpGrace
 	}
 	key := strings.Join([]string{user, info, source, scope}, "|")

@@ -175,19 +175,6 @@ func TestStepUpHasAMemoryOfItsOwn(t *testing.T) {
 	h.asksOnce("after step_up_grace", gatewayRequest("alice", "step-up"))
 }
 
-// A held reply for a target, which must be fresh, is a step-up: it opens no door, and
-// the door does not answer it.
-func TestAttackHeldStepUpOpensTheDoor(t *testing.T) {
-	h := newHost(t, withGrace)
-	approveNext(h)
-	if got, p := h.atGateway(gatewayRequest("alice", "hold", "SALLYPORT_FRESH=1")); got != frames.OutcomeAllow {
-		t.Fatalf("%s\n%s", got, &p.script)
-	}
-	h.asksOnce("the door", gatewayRequest("alice", "door"))
-	h.asksOnce("a step-up by another rule", gatewayRequest("alice", "step-up", "SALLYPORT_GATEWAY_RULE=other"))
-	h.remembers("the step-up", gatewayRequest("alice", "step-up"))
-}
-
 // A grace must not outlive what took the person's right away.
 func TestAttackGraceOutlivesItsPerson(t *testing.T) {
 	for name, tc := range map[string]struct {

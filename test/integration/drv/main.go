@@ -2,8 +2,8 @@
 
 // Command drv is the part of the integration tests that runs inside the
 // containers: crowds of logins, a telephony provider, a push service, a proxy that spoils the
-// verifier's answers, authd by a clock that is wrong, and questions to a
-// directory. It reads what to do from its arguments and standard input, prints
+// verifier's answers, authd by a clock that is wrong, questions to a
+// directory, and authd where nothing hangs on its answer. It reads what to do from its arguments and standard input, prints
 // what happened as JSON, and decides nothing: the tests do.
 package main
 
@@ -28,9 +28,10 @@ func main() {
 		"gateway":     runGateway,
 		"sudo":        runSudo,
 		"syslog":      runSyslog,
+		"yes":         runYes,
 	}
 	if len(os.Args) < 2 || programs[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: drv attack|authd|callback|ldap|provider|proxy|pushservice|ssh|sudo|syslog [flags]")
+		fmt.Fprintln(os.Stderr, "usage: drv attack|authd|callback|ldap|provider|proxy|pushservice|ssh|sudo|syslog|yes [flags]")
 		os.Exit(2)
 	}
 	if err := programs[os.Args[1]](os.Args[2:], os.Stdin, os.Stdout); err != nil {
