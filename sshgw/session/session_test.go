@@ -91,6 +91,30 @@ func TestHalfCloseBothDirections(t *testing.T) {
 	}
 }
 
+// OpenSSH closes a channel as soon as both directions have ended, and nothing that comes
+// after that reaches it.
+func TestExitStatusReachesAClientThatClosesAtTheEndOfTheOutput(t *testing.T) {
+	r := newRig(t, everything)
+	ch, requests, err := r.client("db1").OpenChannel("session", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := ch.SendRequest("exec", true, ssh.Marshal(struct{ Command string }{"lateexit 9"})); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	_ = ch.CloseWrite()
+	if _, err := io.ReadAll(ch); err != nil {
+		t.Fatal(err)
+	}
+	_ = ch.Close()
+	for q := range requests {
+		if q.Type == "exit-status" && string(q.Payload) == "\x00\x00\x00\x09" {
+			return
+		}
+	}
+	t.Error("there was no exit status")
+}
+
 func TestBinaryOnBothOutputs(t *testing.T) {
 	r := newRig(t, everything)
 	out, errs, status := run(t, r.client("db1"), "binary", "")
