@@ -20,6 +20,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/internal/version"
 	"github.com/sallyport-mfa/sallyport/sshgw/config"
 	"github.com/sallyport-mfa/sallyport/sshgw/gateway"
+	"github.com/sallyport-mfa/sallyport/sshgw/transport"
 )
 
 func main() { os.Exit(run()) }
@@ -93,6 +94,7 @@ func newLog(format string, debug bool) (*slog.Logger, error) {
 }
 
 func serve(ctx context.Context, path string, log *slog.Logger) error {
+	transport.Tune()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	ends, reload := make(chan os.Signal, 2), make(chan os.Signal, 1)

@@ -130,6 +130,7 @@ func TestUnderSystemd(t *testing.T) {
 			v.comesIn()
 		}
 	})
+	t.Run("the gateway serves", func(t *testing.T) { gatewayUnderSystemd(t, s) })
 	t.Run("break-glass while authd crashes", func(t *testing.T) { breakGlassUnderSystemd(t, s, p) })
 	t.Run("logins go on after that", func(t *testing.T) {
 		v := p.ssh(t, s.client, "22")

@@ -36,7 +36,7 @@ const (
 
 // Finding is one thing that was looked at.
 type Finding struct {
-	Area    string `json:"area"`    // module, config, pam, sudo, sockets, verifier, ldap, sshd
+	Area    string `json:"area"`    // module, config, pam, sudo, sockets, verifier, ldap, gateway, sshd
 	Subject string `json:"subject"` // what was looked at
 	Status  Status `json:"status"`
 	Message string `json:"message"`       // what is the case and what it means
@@ -88,6 +88,7 @@ func (h *Host) Examine(ctx context.Context) []Finding {
 	findings = append(findings, h.examineSockets(c)...)
 	findings = append(findings, h.examineVerifier(ctx, c)...)
 	findings = append(findings, h.examineDirectory(ctx, c)...)
+	findings = append(findings, h.examineGateway(c)...)
 	return append(findings, h.examineSSHD(ctx, c)...)
 }
 
