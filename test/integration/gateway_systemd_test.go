@@ -36,7 +36,7 @@ END
 printf 'auth required pam_unix.so\naccount required pam_unix.so\n' >/etc/pam.d/sallyport-sshgw
 install -d -m 0755 /etc/sallyport/authorized_keys
 install -m 0644 /home/%[3]s/.ssh/authorized_keys /etc/sallyport/authorized_keys/%[3]s
-systemctl restart sallyport-authd.service
+systemctl stop sallyport-authd.service # systemd gives a service its sockets when it starts
 systemctl start sallyport-authd-sshgw.socket sallyport-sshgw-control.socket sallyport-sshgw-pam.socket
 systemctl start sallyport-sshgw.service
 `, gatewayAccount, gatewayPort, p.name))
