@@ -65,7 +65,7 @@ systemctl start sallyport-sshgw.service
 		})
 	}
 	login := func(options ...string) *visit {
-		args := append([]string{"ssh", "-tt", "-p", gatewayPort, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "NumberOfPasswordPrompts=1"}, options...)
+		args := append([]string{"ssh", "-tt", "-p", gatewayPort, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "HostKeyAlias=gateway-of-the-box", "-o", "NumberOfPasswordPrompts=1"}, options...)
 		return p.visit(t, s.client, harness.Command{Args: append(args, p.name+"@"+s.host.Name)})
 	}
 	v := login("-i", "/root/keys/"+p.name, "-o", "IdentitiesOnly=yes")
