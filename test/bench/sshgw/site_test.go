@@ -321,7 +321,7 @@ func (s *site) sshConfig(b *testing.B, cipher string) string {
 	b.Helper()
 	var text strings.Builder
 	for _, p := range []*program{s.target, s.recorded, s.jump, s.floor, s.sallyport} {
-		fmt.Fprintf(&text, "Host %s\n HostName %s\n Port %s\n", strings.ReplaceAll(p.name, " ", "-"), p.ip(), p.port())
+		fmt.Fprintf(&text, "Host %s\n HostName %s\n Port %s\n", strings.ReplaceAll(p.name, s.floor.name, "library"), p.ip(), p.port())
 	}
 	fmt.Fprintf(&text, "Host *\n User %s\n IdentityFile %s\n IdentitiesOnly yes\n IdentityAgent none\n StrictHostKeyChecking no\n"+
 		" UserKnownHostsFile /dev/null\n LogLevel ERROR\n Ciphers %s\n", s.user, s.path("client"), cipher)

@@ -183,7 +183,7 @@ func (s *site) ways() []way {
 	return []way{
 		{"direct", nil, []string{"target"}},
 		{"openssh -J", s.jump, []string{"-J", "openssh", "target"}},
-		{"x/crypto -J", s.floor, []string{"-J", "x/crypto-alone", "target"}},
+		{"x/crypto -J", s.floor, []string{"-J", "library", "target"}},
 		{"raw -J", s.sallyport, []string{"-J", "sallyport", "target"}},
 		{"terminated", s.sallyport, []string{"-l", s.user + "%" + s.user + "@target", "sallyport"}},
 	}
