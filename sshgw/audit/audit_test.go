@@ -8,8 +8,10 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -69,6 +71,37 @@ func declared(t *testing.T) (codes []string) {
 		t.Fatalf("found only %d codes", len(codes))
 	}
 	return codes
+}
+
+// A code that nobody writes is no event.
+func TestEachCodeIsWritten(t *testing.T) {
+	names := map[string]bool{}
+	used := regexp.MustCompile(`\baudit\.([A-Z]\w+)`)
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range used.FindAllStringSubmatch(string(text), -1) {
+			names[m[1]] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := parser.ParseFile(token.NewFileSet(), "audit.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast.Inspect(tree, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok && len(spec.Values) == 1 {
+			if id, ok := spec.Type.(*ast.Ident); ok && id.Name == "Code" && !names[spec.Names[0].Name] {
+				t.Errorf("nobody writes %s", spec.Names[0].Name)
+			}
+		}
+		return true
+	})
 }
 
 func TestEvent(t *testing.T) {
