@@ -3,6 +3,7 @@
 package session_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -208,6 +209,68 @@ func TestRawJump(t *testing.T) {
 	}
 	_ = inner.Close()
 	r.event(audit.Forwarded, map[string]any{"target": "db1", "raw": true})
+}
+
+// fickle is a name service that gives another answer each time.
+type fickle struct {
+	*rig
+	answers []string
+}
+
+func (f *fickle) Resolve(_ context.Context, host string) ([]netip.Addr, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if host != "moving.example" {
+		return nil, errors.New("no such host")
+	}
+	a := f.answers[0]
+	if len(f.answers) > 1 {
+		f.answers = f.answers[1:]
+	}
+	return []netip.Addr{netip.MustParseAddr(a)}, nil
+}
+
+// A name that leads elsewhere once the rules were asked about it, and one that leads to a
+// target which is recorded.
+func TestRecordingIsNotDodgedByANameThatMoves(t *testing.T) {
+	for _, c := range []struct {
+		answers []string
+		dialled string // "": nothing is
+	}{
+		{[]string{"127.0.0.3", "127.0.0.1"}, "127.0.0.3"},
+		{[]string{"127.0.0.1", "127.0.0.3"}, ""},
+	} {
+		for _, to := range []string{"moving", "moving.example"} {
+			for _, forward := range []bool{false, true} {
+				r := newRig(t, "")
+				r.more = fmt.Sprintf("[[target]]\nname = \"moving\"\nhost = \"moving.example\"\nport = %d\n", r.target.port)
+				port, body := r.target.port, ""
+				if forward {
+					// The port of db1's sshd is nothing of this target's here.
+					r.more = "[[target]]\nname = \"moving\"\nhost = \"moving.example\"\nport = 1\n"
+					body = fmt.Sprintf("forward = [\"*:%d\"]", port)
+				}
+				r.rules(rule("recorded", "targets = [\"db1\"]\nrecord = \"required\"") + rule("open", "targets = [\"moving\"]\n"+body))
+				r.service.Targets = &fickle{r, c.answers}
+				conn, err := opened(r.client(""), to, port)
+				if err == nil { // it may be answered inside
+					_ = conn.Close()
+				}
+				dialled := ""
+				r.mu.Lock()
+				for _, at := range r.dialled {
+					dialled += at.Addr().String()
+				}
+				r.mu.Unlock()
+				if dialled != c.dialled {
+					t.Errorf("%v, to %s, as a forwarding %v: %q was dialled (%v)", c.answers, to, forward, dialled, err)
+				}
+				if c.dialled == "" && !forward {
+					r.event(audit.Denied, map[string]any{"reason": "forward_target", "target": "moving"})
+				}
+			}
+		}
+	}
 }
 
 // A host that a rule lets people connect to from the gateway, beside its sshd.

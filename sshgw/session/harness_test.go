@@ -57,6 +57,9 @@ type rig struct {
 	begin  func(record.Meta) (session.Recording, error) // nil: in memory
 	names  map[string][]netip.Addr                      // what resolves
 	dials  int
+	// dialled is where raw ways led.
+	dialled []netip.AddrPort
+	more    string // targets, beside those that are always there
 }
 
 func signer(t testing.TB) ssh.Signer {
@@ -152,7 +155,7 @@ name = "web1"
 host = "127.0.0.2"
 port = %[1]d
 labels = { env = "prod" }
-`, r.target.port))
+`, r.target.port)+r.more)
 	path := r.write("sshgw.toml", fmt.Sprintf(`
 state_dir = %q
 contact = "the help desk"
@@ -208,9 +211,13 @@ func (r *rig) Resolve(_ context.Context, host string) ([]netip.Addr, error) {
 	return nil, errors.New("no such host")
 }
 
-// DialTCP implements session.Targets.
-func (r *rig) DialTCP(ctx context.Context, host string, port uint16) (net.Conn, error) {
-	return (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(host, fmt.Sprint(port)))
+// DialAddrs implements session.Targets.
+func (r *rig) DialAddrs(ctx context.Context, addrs []netip.Addr, port uint16) (net.Conn, error) {
+	at := netip.AddrPortFrom(addrs[0], port)
+	r.mu.Lock()
+	r.dialled = append(r.dialled, at)
+	r.mu.Unlock()
+	return (&net.Dialer{}).DialContext(ctx, "tcp", at.String())
 }
 
 // Ask implements session.Factor.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -33,7 +34,8 @@ func (c *connection) jump(ctx context.Context, nc ssh.NewChannel) error {
 		return c.denied(ctx, "", "", "key_options", fmt.Sprintf("the options of your key do not permit a jump to %s", clip(destination)),
 			slog.String("destination", short(destination)))
 	}
-	t, sshd := c.find(ctx, host, port)
+	resolve := c.once()
+	t, sshd := c.find(ctx, resolve, host, port)
 	if t == nil {
 		return c.denied(ctx, "", "", "no_such_target", fmt.Sprintf("no target is called %s", clip(destination)),
 			slog.String("destination", short(destination)))
@@ -51,19 +53,63 @@ func (c *connection) jump(ctx context.Context, nc ssh.NewChannel) error {
 	default:
 		port = t.Port
 	}
+	addrs, err := c.judged(ctx, resolve, w, port, sshd)
+	if err != nil {
+		return err
+	}
 	if err := c.stepUp(ctx, w, companion{}); err != nil {
 		return err
 	}
-	return c.raw(ctx, nc, w, port, destination)
+	return c.raw(ctx, nc, w, addrs, port, destination)
+}
+
+// once looks up each host once: a name service that answers differently the second time
+// would lead elsewhere than the rules were asked about.
+func (c *connection) once() route.Resolver {
+	type answer struct {
+		addrs []netip.Addr
+		err   error
+	}
+	known := map[string]answer{}
+	return func(ctx context.Context, host string) ([]netip.Addr, error) {
+		a, ok := known[host]
+		if !ok {
+			a.addrs, a.err = c.resolve(ctx, host)
+			known[host] = a
+		}
+		return a.addrs, a.err
+	}
+}
+
+// judged are the addresses of a target, none of which is the sshd of one that has a rule
+// which wants more than to let pass. They alone are to be dialled.
+func (c *connection) judged(ctx context.Context, resolve route.Resolver, w *way, port uint16, sshd bool) ([]netip.Addr, error) {
+	addrs, err := resolve(ctx, w.target.Host)
+	if err != nil {
+		return nil, c.failed(ctx, audit.TargetRefused, w.target.Name, "", err)
+	}
+	cfg := c.config()
+	for _, a := range addrs {
+		t, ok := cfg.Inventory().At("", []netip.Addr{a}, port)
+		if !ok || sshd && t.Name == w.target.Name {
+			continue
+		}
+		if g := c.grant(ctx, cfg, t, ""); !g.Allowed || !g.Raw || g.StepUp {
+			return nil, c.denied(ctx, w.target.Name, "", "forward_target",
+				fmt.Sprintf("%s leads to %s: use ssh -J to that", w.target.Name, t.Name),
+				slog.String("rule", w.grant.Rule), slog.String("destination", short(netip.AddrPortFrom(a, port).String())))
+		}
+	}
+	return addrs, nil
 }
 
 // find says whose host a destination is, and whether it is the sshd there.
-func (c *connection) find(ctx context.Context, host string, port uint16) (t *inventory.Target, sshd bool) {
+func (c *connection) find(ctx context.Context, resolve route.Resolver, host string, port uint16) (t *inventory.Target, sshd bool) {
 	inv := c.config().Inventory()
-	if t, err := route.To(ctx, inv, c.resolve, host, port); err == nil {
+	if t, err := route.To(ctx, inv, resolve, host, port); err == nil {
 		return t, true
 	}
-	addrs, err := c.resolve(ctx, host)
+	addrs, err := resolve(ctx, host)
 	if err != nil {
 		addrs = nil
 	}
@@ -72,8 +118,8 @@ func (c *connection) find(ctx context.Context, host string, port uint16) (t *inv
 }
 
 // raw carries the stream as it is.
-func (c *connection) raw(ctx context.Context, nc ssh.NewChannel, w *way, port uint16, destination string) error {
-	far, err := c.service.Targets.DialTCP(ctx, w.target.Host, port)
+func (c *connection) raw(ctx context.Context, nc ssh.NewChannel, w *way, addrs []netip.Addr, port uint16, destination string) error {
+	far, err := c.service.Targets.DialAddrs(ctx, addrs, port)
 	if err != nil {
 		return c.failed(ctx, audit.TargetRefused, w.target.Name, "", err)
 	}

@@ -32,7 +32,7 @@ import (
 type Targets interface {
 	Dial(ctx context.Context, r target.Request) (*target.Conn, error)
 	Resolve(ctx context.Context, host string) ([]netip.Addr, error)
-	DialTCP(ctx context.Context, host string, port uint16) (net.Conn, error)
+	DialAddrs(ctx context.Context, addrs []netip.Addr, port uint16) (net.Conn, error)
 }
 
 // Factor asks for a second factor; *secondfactor.Asker does.

@@ -31,18 +31,9 @@ func (d *Dialer) Resolve(ctx context.Context, host string) ([]netip.Addr, error)
 	return list, nil
 }
 
-// DialTCP connects to host:port from the gateway, for a raw way through.
-func (d *Dialer) DialTCP(ctx context.Context, host string, port uint16) (net.Conn, error) {
-	s := d.inForce.Load()
-	c, err := d.tcp(ctx, s, harmless(host, nameMax), host, port)
-	if err != nil {
-		return nil, s.advise(err)
-	}
-	return c, nil
-}
-
-// DialAddrs is DialTCP for addresses that were looked up before: what a rule was asked
-// about is what is dialled, whatever the name service says by now.
+// DialAddrs connects from the gateway, for a raw way through, to addresses that were looked
+// up before: what a rule was asked about is what is dialled, whatever the name service says
+// by now.
 func (d *Dialer) DialAddrs(ctx context.Context, addrs []netip.Addr, port uint16) (net.Conn, error) {
 	s := d.inForce.Load()
 	if len(addrs) == 0 {

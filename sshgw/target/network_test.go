@@ -42,24 +42,19 @@ func TestResolve(t *testing.T) {
 	}
 }
 
-func TestDialTCP(t *testing.T) {
+func TestDialAddrs(t *testing.T) {
 	g := newGateway(t)
 	target := listen(t, func(c net.Conn) { _, _ = io.Copy(c, c) })
-	address := netip.MustParseAddr("127.0.0.1")
-	for name, dial := range map[string]func(port uint16) (net.Conn, error){
-		"name": func(port uint16) (net.Conn, error) { return g.DialTCP(t.Context(), "127.0.0.1", port) },
-		"addresses": func(port uint16) (net.Conn, error) {
-			return g.DialAddrs(t.Context(), []netip.Addr{netip.MustParseAddr("::1"), address}, port)
-		},
-	} {
-		c, err := dial(target.Port)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		c.Close()
-		if _, err := dial(closedPort(t)); ReasonOf(err) != Refused && ReasonOf(err) != Unreachable || !strings.Contains(err.Error(), "ask ops@example.org") {
-			t.Errorf("%s, nothing listens: %v", name, err)
-		}
+	dial := func(port uint16) (net.Conn, error) {
+		return g.DialAddrs(t.Context(), []netip.Addr{netip.MustParseAddr("::1"), netip.MustParseAddr("127.0.0.1")}, port)
+	}
+	c, err := dial(target.Port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if _, err := dial(closedPort(t)); ReasonOf(err) != Refused && ReasonOf(err) != Unreachable || !strings.Contains(err.Error(), "ask ops@example.org") {
+		t.Errorf("nothing listens: %v", err)
 	}
 	if _, err := g.DialAddrs(t.Context(), nil, 22); ReasonOf(err) != Unreachable {
 		t.Errorf("no address: %v", err)
@@ -69,10 +64,9 @@ func TestDialTCP(t *testing.T) {
 func TestTimesNameTheirSetting(t *testing.T) {
 	g := newGateway(t, func(c *config.Config) { c.Timeouts.Dial = time.Nanosecond })
 	target := listen(t, func(net.Conn) {})
-	_, name := g.DialTCP(t.Context(), target.Host, target.Port)
 	_, list := g.DialAddrs(t.Context(), []netip.Addr{netip.MustParseAddr("127.0.0.1")}, target.Port)
 	_, open := g.dial(Request{Target: target})
-	for what, err := range map[string]error{"DialTCP": name, "DialAddrs": list, "Dial": open} {
+	for what, err := range map[string]error{"DialAddrs": list, "Dial": open} {
 		var e *Error
 		if !errors.As(err, &e) || e.Reason != TimedOut || e.Setting != "timeouts.dial" {
 			t.Errorf("%s: %v", what, err)
