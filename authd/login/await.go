@@ -70,7 +70,7 @@ func (a *asking) await(ctx context.Context, c choice) (*verdict, *choice) {
 	switch {
 	case w.over() && (digits != "" || unreached(w.final.auth.Status)):
 		return a.judgeEnd(ctx, w), nil
-	case digits != "" && a.claims.kind == kindHold:
+	case digits != "" && a.claims.kind.holds():
 		return a.heldDigits(ctx, c, w, digits), nil
 	case digits != "":
 		return a.verified(ctx, c, w, digits)

@@ -59,11 +59,16 @@ func (l *login) secondFactor(ctx context.Context) verdict {
 	if v, ok := a.recalled(); ok {
 		return v
 	}
+	if a.claims.kind == kindStepUpRemembered {
+		v := deny("not_remembered")
+		v.quiet = true // the question itself comes, once somebody is there
+		return v
+	}
 	a.menu = newMenu(a.pre.Devices, a.lastHabit()).only(l.service.Factors)
 	if a.menu.noPasscode && len(a.menu.options) == 0 {
 		return deny("no_method").by("factors").saying(textNoMethod(l.cfg.Contact))
 	}
-	if a.claims.kind == kindHold {
+	if a.claims.kind.holds() {
 		return a.held(ctx)
 	}
 	return a.offerToRemember(ctx, a.loop(ctx))
@@ -100,7 +105,7 @@ func (a *asking) preauthFailed(ctx context.Context, err error) verdict {
 		a.glass = a.hasBreakGlass(ctx)
 	}
 	switch {
-	case l.claims.kind == kindHold: // nobody can type a code
+	case l.claims.kind.silent(): // nobody can type a code
 		return v
 	case d.Offline && l.service.Takes(duoapi.FactorPasscode): // an offline code is one
 		return a.withoutVerifier(ctx, v)

@@ -42,9 +42,23 @@ const (
 	kindTouch  kind = "touch"
 	kindBatch  kind = "batch"
 	kindStepUp kind = "step-up"
+	// A step-up of people who can read and cannot type, and one before there is anybody.
+	kindStepUpHold       kind = "step-up-hold"
+	kindStepUpRemembered kind = "step-up-remembered"
 )
 
-var kinds = []kind{kindDoor, kindHold, kindTouch, kindBatch, kindStepUp}
+var kinds = []kind{kindDoor, kindHold, kindTouch, kindBatch, kindStepUp, kindStepUpHold, kindStepUpRemembered}
+
+// forTarget says that it is asked on the way to a target, and not at the door.
+func (k kind) forTarget() bool {
+	return k == kindStepUp || k == kindStepUpHold || k == kindStepUpRemembered
+}
+
+// holds says that the authenticator alone can answer: people read, and cannot type.
+func (k kind) holds() bool { return k == kindHold || k == kindStepUpHold }
+
+// silent says that no question is ever sent.
+func (k kind) silent() bool { return k.holds() || k == kindStepUpRemembered }
 
 // claims is what the gateway says of a question.
 type claims struct {
@@ -77,7 +91,7 @@ func readClaims(env map[string]string) (claims, error) {
 		return claims{}, fmt.Errorf("%s is missing", claimSession)
 	case c.kind == "":
 		return claims{}, fmt.Errorf("%s is missing", claimKind)
-	case c.rule == "" && slices.Contains([]kind{kindTouch, kindBatch, kindStepUp}, c.kind):
+	case c.rule == "" && (c.kind == kindTouch || c.kind == kindBatch || c.kind.forTarget()):
 		return claims{}, fmt.Errorf("%s is missing: %s needs the rule behind it", claimRule, c.kind)
 	}
 	return c, nil
@@ -112,7 +126,7 @@ func (l *login) ofGateway() {
 		return
 	}
 	l.claims, l.badClaims = readClaims(l.req.PAMEnv)
-	if l.claims.kind == kindHold {
+	if l.claims.kind.silent() {
 		l.conv = unattended{l.conv}
 	}
 }

@@ -129,7 +129,7 @@ func (w *gatewayWorld) truth(user, key, source, target string) *rules.Rule {
 
 func (w *gatewayWorld) login(reasons map[string]int) {
 	w.Helper()
-	user, kind := pick(w.rng, "alice", "alice", "alice", "backup"), pick(w.rng, "door", "door", "door", "hold", "touch", "batch", "step-up", "step-up")
+	user, kind := pick(w.rng, "alice", "alice", "alice", "backup"), pick(w.rng, "door", "door", "door", "hold", "touch", "batch", "step-up", "step-up", "step-up-hold", "step-up-remembered")
 	info := pick(w.rng, "publickey "+sshKey, "publickey "+sshKey, "publickey "+otherKey, "password", "")
 	source, target, rule := pick(w.rng, "10.0.4.7", "10.0.4.7", "10.0.4.8"), pick(w.rng, "", "db1", "db3"), pick(w.rng, "one", "two")
 	fresh := w.chance(10)
@@ -145,7 +145,7 @@ func (w *gatewayWorld) login(reasons map[string]int) {
 		req.ProcEnv = map[string]frames.Secret{"SALLYPORT_PASSCODE": frames.Secret(w.answer().(string))}
 	}
 	scope, ttl := "door", w.cfg.Gateway.Grace
-	if kind == "step-up" {
+	if strings.HasPrefix(kind, "step-up") {
 		scope, ttl = "step-up:"+rule, w.cfg.Gateway.StepUpGrace
 	}
 	key := strings.Join([]string{user, info, source, scope}, "|")
@@ -173,8 +173,9 @@ func (w *gatewayWorld) login(reasons map[string]int) {
 	fail := func(why string) {
 		w.Errorf("%s by %q for %v: %s (seed %d)\n%s\n%s\n%s", outcome, reason, req.PAMEnv, why, w.seed, w.text, &p.script, w.log)
 	}
-	if kind == "hold" && p.asked > 0 {
-		fail("asked while the reply is held")
+	silent := kind == "hold" || kind == "step-up-hold" || kind == "step-up-remembered"
+	if silent && p.asked > 0 {
+		fail("asked where nobody can type")
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -204,9 +205,9 @@ func (w *gatewayWorld) login(reasons map[string]int) {
 	case "verifier_allow":
 		right = w.allowed
 	case "passcode":
-		right = w.passed == 1 && kind != "hold"
+		right = w.passed == 1 && !silent
 	case "approved":
-		right = w.approved
+		right = w.approved && kind != "step-up-remembered"
 	case "gateway_remembered":
 		right = remembered && !fresh && time.Since(proof.at) < ttl && w.pre == duoapi.ResultAuth
 	case "gateway_touch":
@@ -214,7 +215,7 @@ func (w *gatewayWorld) login(reasons map[string]int) {
 	case "gateway_batch":
 		right = kind == "batch" && r == nil
 	case "offline":
-		right = w.codeTaken && w.preOutage && kind != "hold" && w.cfg.Service("sshgw", true).FailMode == config.FailOffline
+		right = w.codeTaken && w.preOutage && !silent && w.cfg.Service("sshgw", true).FailMode == config.FailOffline
 	case "fail_open":
 		right = w.preOutage && w.cfg.Service("sshgw", true).FailMode == config.FailOpen
 	}

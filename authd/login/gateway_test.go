@@ -175,6 +175,40 @@ func TestStepUpHasAMemoryOfItsOwn(t *testing.T) {
 	h.asksOnce("after step_up_grace", gatewayRequest("alice", "step-up"))
 }
 
+// Who can only read and who is not there yet have the memory of a step-up, and no other.
+func TestStepUpOfWhoCannotType(t *testing.T) {
+	h := newHost(t, withGrace)
+	h.asks("the door", gatewayRequest("alice", "door"))
+	calls := func() int { return len(h.verifier.Calls("/auth/v2/auth")) }
+	before, logged := calls(), len(h.events())
+	if got, p := h.atGateway(gatewayRequest("alice", "step-up-remembered")); got != frames.OutcomeDeny || strings.Contains(p.script.String(), "[") || p.asked != 0 || calls() != before {
+		t.Errorf("nothing remembered: %s, %d requests\n%s", got, calls()-before, &p.script)
+	}
+	if n := len(h.events()); n != logged {
+		t.Errorf("a look at the memory wrote %d events", n-logged)
+	}
+	approveNext(h)
+	if got, p := h.atGateway(gatewayRequest("alice", "step-up-hold")); got != frames.OutcomeAllow || p.asked != 0 || calls() != before+1 {
+		t.Errorf("held: %s, asked %d, %d requests\n%s", got, p.asked, calls()-before, &p.script)
+	}
+	h.wantLast("held", map[string]any{"reason": "approved", "gateway": "step-up-hold", "gateway_rule": "production"})
+	for _, kind := range []string{"step-up", "step-up-hold", "step-up-remembered"} {
+		h.remembers(kind, gatewayRequest("alice", kind))
+		if got, p := h.atGateway(gatewayRequest("alice", kind, "SALLYPORT_GATEWAY_RULE")); got != frames.OutcomeDeny || p.asked != 0 {
+			t.Errorf("%s without a rule: %s", kind, got)
+		}
+	}
+	if got, _ := h.atGateway(gatewayRequest("alice", "step-up-remembered", "SALLYPORT_GATEWAY_RULE=other")); got != frames.OutcomeDeny {
+		t.Errorf("another rule: %s", got)
+	}
+	h.verifier.Lock()
+	h.verifier.Preauth.Result = duoapi.ResultDeny
+	h.verifier.Unlock()
+	if got, _ := h.atGateway(gatewayRequest("alice", "step-up-remembered")); got != frames.OutcomeDeny {
+		t.Errorf("after the person was disabled: %s", got)
+	}
+}
+
 // A grace must not outlive what took the person's right away.
 func TestAttackGraceOutlivesItsPerson(t *testing.T) {
 	for name, tc := range map[string]struct {

@@ -124,7 +124,7 @@ func (g *Grace) Len() int {
 func (l *login) graceOf() (k graceKey, ttl time.Duration, ok bool) {
 	k = graceKey{user: l.who.Name, username: l.username, source: l.ssh.source, scope: scopeDoor}
 	ttl = l.cfg.Gateway.Grace
-	if l.claims.kind == kindStepUp {
+	if l.claims.kind.forTarget() {
 		k.scope, ttl = scopeStepUp+l.claims.rule, l.cfg.Gateway.StepUpGrace
 	}
 	auth := l.ssh.auth

@@ -10,7 +10,8 @@ import (
 )
 
 // held asks for a factor where nobody can type: while the gateway holds the reply
-// to a public key. The authenticator alone answers.
+// to a public key, and on the way to a target without a terminal. The authenticator
+// alone answers.
 func (a *asking) held(ctx context.Context) verdict {
 	c, ok := a.menu.first(duoapi.FactorPush)
 	if !ok {

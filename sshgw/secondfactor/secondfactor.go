@@ -28,6 +28,12 @@ const (
 	Touch  Kind = "touch"   // a rule accepts the key's touch; authd looks whether the person may
 	Batch  Kind = "batch"   // a rule lets in; authd looks for a rule that refuses
 	StepUp Kind = "step-up" // for a target, whatever was answered at the door
+	// StepUpHold is StepUp where people read and cannot type: no question, a push, its
+	// digits shown.
+	StepUpHold Kind = "step-up-hold"
+	// StepUpRemembered is StepUp where there is nobody yet: what is remembered counts,
+	// and nothing is sent to anybody.
+	StepUpRemembered Kind = "step-up-remembered"
 )
 
 // Question is one request for a second factor.

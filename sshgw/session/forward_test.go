@@ -16,6 +16,8 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sallyport-mfa/sallyport/sshgw/audit"
+	"github.com/sallyport-mfa/sallyport/sshgw/conversation"
+	"github.com/sallyport-mfa/sallyport/sshgw/secondfactor"
 )
 
 // answers is a service that reads to the end of input, answers, and closes.
@@ -338,6 +340,30 @@ func TestStepUpInsideAJump(t *testing.T) {
 	if _, _, status := run(t, ssh.NewClient(inner, channels, requests), "exit 0", ""); status != 0 || asked != 1 {
 		t.Errorf("status %d, asked %d times", status, asked)
 	}
+	// By method none there is nobody yet: one push for one jump.
+	if len(r.asked) != 2 || r.asked[0].Kind != secondfactor.StepUpRemembered || r.asked[1].Kind != secondfactor.StepUp {
+		t.Errorf("asked: %+v", r.asked)
+	}
+}
+
+// Whoever cannot be asked comes in by what is remembered.
+func TestStepUpThatIsRememberedInsideAJump(t *testing.T) {
+	r := newRig(t, rule("up", "step_up = true"))
+	r.answer = func(_ context.Context, q secondfactor.Question, _ conversation.Person) error {
+		if q.Kind != secondfactor.StepUpRemembered {
+			return secondfactor.ErrRefused
+		}
+		return nil
+	}
+	conn, err := opened(r.client(""), "db1", 22)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner, _, _, err := ssh.NewClientConn(conn, "db1", &ssh.ClientConfig{User: "root", HostKeyCallback: ssh.InsecureIgnoreHostKey()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = inner.Close()
 }
 
 func TestKeyOptionsHoldForForwardings(t *testing.T) {

@@ -125,8 +125,11 @@ func TestMenuShowsOnlyWhatARuleReaches(t *testing.T) {
 
 // asks is an authd that asks for a passcode.
 func asks(_ context.Context, q secondfactor.Question, p conversation.Person) error {
-	if q.Kind == secondfactor.Hold {
+	switch q.Kind {
+	case secondfactor.StepUpHold:
 		return p.Show(frames.StyleInfo, "digits 123456")
+	case secondfactor.StepUpRemembered:
+		return secondfactor.ErrRefused
 	}
 	answer, err := p.Ask(context.Background(), "Code for "+q.Target+": ", true)
 	if err != nil {
@@ -173,7 +176,7 @@ func TestStepUpWithoutATerminalHolds(t *testing.T) {
 	if status != 3 || !strings.Contains(errs, "digits 123456") {
 		t.Errorf("status %d, %q", status, errs)
 	}
-	if len(r.asked) != 2 || r.asked[1].Kind != secondfactor.Hold || !r.asked[1].Fresh {
+	if len(r.asked) != 1 || r.asked[0].Kind != secondfactor.StepUpHold || r.asked[0].Fresh || r.asked[0].Rule != "up" {
 		t.Errorf("asked: %+v", r.asked)
 	}
 }
@@ -187,5 +190,9 @@ func TestStepUpBeforeAForwarding(t *testing.T) {
 	}
 	if r.target.has("channel direct-tcpip") {
 		t.Error("the target was asked without a second factor")
+	}
+	// Nobody is there to expect a push.
+	if len(r.asked) != 1 || r.asked[0].Kind != secondfactor.StepUpRemembered {
+		t.Errorf("asked: %+v", r.asked)
 	}
 }

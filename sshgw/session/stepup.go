@@ -4,7 +4,6 @@ package session
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 
@@ -35,15 +34,14 @@ func (c *connection) stepUp(ctx context.Context, w *way, with companion) error {
 		Identity: c.id, Kind: secondfactor.StepUp, Rule: w.grant.Rule, Target: w.target.Name, Login: w.login,
 	}
 	person := with.person
-	if person == nil {
-		person = conversation.Nobody{}
+	switch {
+	case person == nil:
+		// A push that nobody expects is not sent, nor one before whoever answers is there.
+		q.Kind, person = secondfactor.StepUpRemembered, conversation.Nobody{}
+	case with.reads:
+		q.Kind = secondfactor.StepUpHold
 	}
 	err := c.service.Factor.Ask(ctx, q, person)
-	if with.reads && errors.Is(err, conversation.ErrNobody) {
-		// Nothing is remembered, and nobody can type: a push, whatever the door remembers.
-		q.Kind, q.Fresh = secondfactor.Hold, true
-		err = c.service.Factor.Ask(ctx, q, person)
-	}
 	if err != nil && with.later {
 		return conversation.ErrNobody
 	}
