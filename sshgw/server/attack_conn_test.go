@@ -48,7 +48,7 @@ func TestAttack10000Channels(t *testing.T) {
 	var mu sync.Mutex
 	seen := 0
 	g.handler = func(ctx context.Context, c *server.Conn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
-		c.Go(func() { ssh.DiscardRequests(requests) })
+		c.Go(func() { answers(c, requests) })
 		for n := range channels {
 			mu.Lock()
 			seen++
@@ -103,7 +103,7 @@ func TestAttack10000Channels(t *testing.T) {
 func TestAttackChannelsNeverClosed(t *testing.T) {
 	g, key := openGateway(t)
 	g.handler = func(ctx context.Context, c *server.Conn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
-		c.Go(func() { ssh.DiscardRequests(requests) })
+		c.Go(func() { answers(c, requests) })
 		for n := range channels {
 			if ch, in, err := n.Accept(); err == nil {
 				c.Go(func() { ssh.DiscardRequests(in) })
@@ -595,7 +595,7 @@ func TestInner(t *testing.T) {
 	g, key := openGateway(t)
 	host := newSigner(t)
 	g.handler = func(ctx context.Context, c *server.Conn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
-		c.Go(func() { ssh.DiscardRequests(requests) })
+		c.Go(func() { answers(c, requests) })
 		for n := range channels {
 			ch, in, err := n.Accept()
 			if err != nil {

@@ -52,6 +52,7 @@ type Conn struct {
 // channels to their end, and returns when the connection has ended. ctx ends with the
 // connection, by whatever end; roster.From has the connection's entry. Goroutines that
 // the handler starts are started by Conn.Go, so that a panic ends that connection alone.
+// It handles requests one after the other, and leaves to Conn.Answer what that takes.
 type Handler func(ctx context.Context, c *Conn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request)
 
 func (s *Server) newConn(id *identity.Identity, sc ssh.Conn, w *wire, set Settings) *Conn {

@@ -11,7 +11,7 @@ import (
 )
 
 // filter hands channels and requests on to the handler, but for those that are over a
-// limit or the server's own to answer. It ends with the connection.
+// limit or want no answer but the server's. It ends with the connection.
 func (c *Conn) filter(channels <-chan ssh.NewChannel, requests <-chan *ssh.Request, toChannels chan<- ssh.NewChannel, toRequests chan<- *ssh.Request, handled <-chan struct{}) {
 	defer close(toChannels)
 	defer close(toRequests)
@@ -42,7 +42,7 @@ func (c *Conn) filter(channels <-chan ssh.NewChannel, requests <-chan *ssh.Reque
 				c.cancel()
 				continue
 			}
-			request = c.answer(r)
+			request = c.note(r)
 		case outC <- channel:
 			channel = nil
 		case outR <- request:
@@ -130,13 +130,24 @@ func (n *counted) Reject(reason ssh.RejectionReason, message string) error {
 	return n.NewChannel.Reject(reason, message)
 }
 
-// answer answers a request that is the server's own and returns nil; others it returns.
-func (c *Conn) answer(r *ssh.Request) *ssh.Request {
-	switch r.Type {
-	case "keepalive@openssh.com":
-		_ = r.Reply(true, nil)
-	case "no-more-sessions@openssh.com":
+// note takes notice of a request as it comes in. It returns those that the handler is to see,
+// which are all that want a reply.
+func (c *Conn) note(r *ssh.Request) *ssh.Request {
+	if r.Type == "no-more-sessions@openssh.com" {
 		c.final.Store(true)
+	}
+	if !r.WantReply && c.Answer(r) {
+		return nil
+	}
+	return r
+}
+
+// Answer answers a request that is the server's own, and returns false for any other. The
+// handler calls it for each request when its turn has come: a client knows replies to such
+// requests by their order alone.
+func (c *Conn) Answer(r *ssh.Request) bool {
+	switch r.Type {
+	case "keepalive@openssh.com", "no-more-sessions@openssh.com":
 		_ = r.Reply(true, nil)
 	case "hostkeys-prove-00@openssh.com":
 		proof, err := c.prove(r.Payload)
@@ -145,7 +156,7 @@ func (c *Conn) answer(r *ssh.Request) *ssh.Request {
 		}
 		_ = r.Reply(err == nil, proof)
 	default:
-		return r
+		return false
 	}
-	return nil
+	return true
 }

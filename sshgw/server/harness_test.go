@@ -250,7 +250,7 @@ func code(answer string) ssh.KeyboardInteractiveChallenge {
 
 // echo serves sessions that send back what they get, and says who they are for "exec".
 func echo(ctx context.Context, c *server.Conn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
-	c.Go(func() { ssh.DiscardRequests(requests) })
+	c.Go(func() { answers(c, requests) })
 	for n := range channels {
 		if n.ChannelType() != "session" {
 			_ = n.Reject(ssh.UnknownChannelType, "no")
@@ -261,6 +261,15 @@ func echo(ctx context.Context, c *server.Conn, channels <-chan ssh.NewChannel, r
 			continue
 		}
 		c.Go(func() { session(c, ch, in) })
+	}
+}
+
+// answers answers the requests of a connection, one after the other.
+func answers(c *server.Conn, requests <-chan *ssh.Request) {
+	for r := range requests {
+		if !c.Answer(r) {
+			_ = r.Reply(false, nil)
+		}
 	}
 }
 

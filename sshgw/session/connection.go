@@ -98,6 +98,9 @@ func (c *connection) channel(ctx context.Context, ch ssh.NewChannel) {
 
 // global answers one request of the client that belongs to no channel.
 func (c *connection) global(r *ssh.Request) {
+	if c.server.Answer(r) {
+		return
+	}
 	switch r.Type {
 	case "tcpip-forward", "cancel-tcpip-forward", "streamlocal-forward@openssh.com", "cancel-streamlocal-forward@openssh.com":
 		if c.target != "" {
@@ -107,7 +110,6 @@ func (c *connection) global(r *ssh.Request) {
 		}
 		_ = c.denied(c.ctx, "", "", "no_target", "", slog.String("request", r.Type))
 	}
-	// keepalive@openssh.com wants an answer, whichever.
 	_ = r.Reply(false, nil)
 }
 

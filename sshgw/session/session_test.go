@@ -340,3 +340,16 @@ func TestUnknownChannelsAndTargets(t *testing.T) {
 		t.Errorf("an unknown target: %v", err)
 	}
 }
+
+// The server's own requests are answered where all others are, in their order.
+func TestKeepaliveIsAnsweredInOrder(t *testing.T) {
+	c := newRig(t, everything).client("db1")
+	for request, want := range map[string]bool{"keepalive@openssh.com": true, "no-more-sessions@openssh.com": true, "unknown@example.org": false} {
+		if ok, _, err := c.SendRequest(request, true, nil); ok != want || err != nil {
+			t.Errorf("%s: %v, %v", request, ok, err)
+		}
+	}
+	if _, err := c.NewSession(); err == nil {
+		t.Error("a session was opened after no-more-sessions")
+	}
+}
