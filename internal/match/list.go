@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -154,6 +155,12 @@ func CheckValue(s string, k Kind) error {
 		return fmt.Errorf("%q is not a name; patterns are made of * and ?, and a ! stands first", s)
 	}
 	return nil
+}
+
+// Prints says that a text is UTF-8 and every character of it prints: none that controls a
+// terminal or formats text, no line's end, and of spaces the plain one alone.
+func Prints(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // IsControl says that a character is none to be read.

@@ -90,3 +90,22 @@ func TestErrorsNameSettingAndLine(t *testing.T) {
 		}
 	}
 }
+
+// authd is told the names of rules, and refuses every login by one that does not print.
+func TestNamesThatAuthdWouldRefuse(t *testing.T) {
+	tables := map[string]string{
+		"rule": "users=['u']\ntargets=['*']\n", "door": "", "user_ca": "keys_file='/x'\n", "host_ca": "keys_file='/x'\n", "credential": "",
+		"batch": "reason='x'\nusers=['u']\nkeys=['SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA']\nsources=['192.0.2.1']\ntargets=['db1']\n",
+	}
+	for table, rest := range tables {
+		for name, good := range map[string]bool{
+			"Zürich, 2nd floor": true, strings.Repeat("n", 200): true, strings.Repeat("n", 201): false,
+			"a\\u009bb": false, "a\\u202eb": false, "a\\u200bb": false, "a\\u2028b": false, "a\\u00a0b": false, "a\\tb": false, "a\\u007fb": false,
+		} {
+			_, err := config.Parse("sshgw.toml", "[["+table+"]]\nname = \""+name+"\"\n"+rest)
+			if good != (err == nil) || err != nil && !strings.Contains(err.Error(), "that print") {
+				t.Errorf("[[%s]] %q: %v", table, name, err)
+			}
+		}
+	}
+}

@@ -306,11 +306,12 @@ func checkUserFile(p string, each bool) error {
 	return nil
 }
 
-// checkName checks the name of a table of which there are several.
+// checkName checks the name of a table of which there are several. authd is told names, and
+// refuses a question with one that does not print.
 func checkName(f *faults, table string, i int, name string, seen map[string]bool) {
 	switch {
-	case strings.TrimSpace(name) == "" || len(name) > 200 || strings.ContainsFunc(name, match.IsControl):
-		f.add(nth(table, i, "name"), "[[%s]]: name is missing, or not one line of at most 200 bytes", table)
+	case strings.TrimSpace(name) == "" || len(name) > policy.MaxName || !match.Prints(name):
+		f.add(nth(table, i, "name"), "[[%s]]: name is missing, or not one line of at most %d bytes that print", table, policy.MaxName)
 	case seen[name]:
 		f.add(nth(table, i, "name"), "[[%s]]: name %q is there twice", table, name)
 	}

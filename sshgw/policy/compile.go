@@ -149,6 +149,9 @@ func flatten(err error) []error {
 	return []error{err}
 }
 
+// MaxName bounds the name of a rule, in bytes, below what authd takes of a name.
+const MaxName = 200
+
 // check is about what the settings of a rule mean together.
 func (r *Rule) check() []error {
 	var errs []error
@@ -157,8 +160,8 @@ func (r *Rule) check() []error {
 		fail("name is missing: the log names the rule with each session")
 	}
 	for _, s := range []struct{ name, value string }{{"name", r.Name}, {"reason", r.Reason}} {
-		if len(s.value) > 200 || strings.ContainsFunc(s.value, isControl) {
-			fail("%s is one line of at most 200 bytes", s.name)
+		if len(s.value) > MaxName || !match.Prints(s.value) {
+			fail("%s is one line of at most %d bytes that print", s.name, MaxName)
 		}
 	}
 	if r.Action != Allow && r.Action != Deny {
