@@ -41,7 +41,8 @@ func (s *Server) serve(conn net.Conn, source, local netip.AddrPort, place *visit
 			_ = conn.Close()
 		})
 	}
-	defer over(set.Timeouts.Handshake, errHandshake).Stop()
+	whole := over(set.Timeouts.Handshake, errHandshake)
+	defer whole.Stop()
 	exchange := over(min(maxKeyExchange, set.Timeouts.Handshake), errKeyExchange)
 	defer exchange.Stop()
 	stopBase := context.AfterFunc(s.base, func() { _ = conn.Close() })
@@ -65,8 +66,16 @@ func (s *Server) serve(conn net.Conn, source, local netip.AddrPort, place *visit
 	sc, channels, requests, err := ssh.NewServerConn(w, cfg)
 	var id *identity.Identity
 	if err == nil {
+		// Neither clock may end an open connection. One that has fired closes this one, and
+		// whether it has said so yet or not, nobody came in.
+		exchange.Stop()
+		inTime := whole.Stop()
 		if id, err = visit.Identity(sc); err == nil && ctx.Err() != nil {
 			err = context.Cause(ctx)
+		}
+		if err == nil && !inTime {
+			err = errHandshake
+			cancel(err)
 		}
 		if err != nil {
 			_ = sc.Close()
@@ -80,7 +89,6 @@ func (s *Server) serve(conn net.Conn, source, local netip.AddrPort, place *visit
 		return
 	}
 	place.authenticated()
-	exchange.Stop()
 	if !stopBase() {
 		_ = sc.Close()
 	}
