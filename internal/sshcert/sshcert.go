@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package sshcert says which certificate authority stands behind an SSH user
-// certificate, and whether it may be used now and from an address. Which account a
+// certificate, whether it may be used now and from an address, and which keys were taken
+// back. Which account a
 // certificate opens, it leaves to others.
 package sshcert
 

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sallyport-mfa/sallyport/internal/directory"
+	"github.com/sallyport-mfa/sallyport/internal/sshcert"
 	"github.com/sallyport-mfa/sallyport/sshgw/config"
 	"github.com/sallyport-mfa/sallyport/sshgw/identity"
 	"github.com/sallyport-mfa/sallyport/sshgw/inventory"
@@ -117,6 +118,7 @@ type Visit struct {
 	// What was looked up last, so that a client with six keys asks once.
 	account memo[directory.Account]
 	keys    memo[[]ssh.PublicKey]
+	revoked memo[*sshcert.Revoked] // by the file
 }
 
 // memo keeps the last answer, by the name that it is about.

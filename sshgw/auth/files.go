@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport-mfa/sallyport/internal/directory"
+	"github.com/sallyport-mfa/sallyport/internal/sshcert"
 )
 
 // maxFile bounds what is read of a file of keys, in bytes.
@@ -127,6 +128,19 @@ func readAuthorized(path string, account directory.Account) ([]authorizedLine, e
 		return nil, err
 	}
 	return parseAuthorized(string(text)), nil
+}
+
+// readRevoked reads a list of what is revoked.
+func readRevoked(path string) (*sshcert.Revoked, error) {
+	text, err := readOurs(path)
+	if err != nil {
+		return nil, err
+	}
+	list, err := sshcert.ParseRevoked(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return list, nil
 }
 
 // readPrincipals reads the principals that may be a user: one on a line. A line with

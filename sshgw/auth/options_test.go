@@ -3,15 +3,11 @@
 package auth
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
 	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/crypto/ssh"
 
 	"github.com/sallyport-mfa/sallyport/sshgw/identity"
 )
@@ -131,38 +127,6 @@ func TestExpand(t *testing.T) {
 	}
 }
 
-func TestRevoked(t *testing.T) {
-	public, _, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := ssh.NewPublicKey(public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ca, _, _, _, err := ssh.ParseAuthorizedKey([]byte(key1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert := &ssh.Certificate{Key: key, SignatureKey: ca, KeyId: "alice@2026", Serial: 42}
-	line := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
-	for text, want := range map[string]bool{
-		"": false, "# nothing\n": false, "serial: 42\n": true, "serial: 40-44": true, "serial: 0x2a": true, "serial: 43-99": false,
-		"id: alice@2026": true, "id: alice": false, line: true, "key: " + line: true, key1: true,
-		"hash: " + ssh.FingerprintSHA256(key): true, "sha256: " + ssh.FingerprintSHA256(ca): true,
-	} {
-		r, err := parseRevoked(text)
-		if err != nil || r.holds(cert) != want {
-			t.Errorf("%q: %v", text, err)
-		}
-	}
-	for _, text := range []string{"serial: many", "serial: 9-3", "sha1: abc", "hash: SHA256:short", "rubbish", "key: rubbish", "restrict " + line, "SSHKRL\n\x00"} {
-		if _, err := parseRevoked(text); err == nil {
-			t.Errorf("%q is understood", text)
-		}
-	}
-}
-
 func FuzzAuthorizedKeys(f *testing.F) {
 	for _, options := range []string{"", "restrict,pty", `command="a \" b",from="10.0.0.0/8,!10.1.*"`, `permitopen="[::1]:*"`, `expiry-time="20260101"`, `cert-authority,principals="a,b"`, `command="\"`} {
 		f.Add(options)
@@ -186,17 +150,6 @@ func FuzzAuthorizedKeys(f *testing.F) {
 				t.Errorf("%q: a condition is gone", options)
 			}
 			_ = l.permits(netip.MustParseAddr("192.0.2.1"), time.Unix(0, 0))
-		}
-	})
-}
-
-func FuzzRevoked(f *testing.F) {
-	f.Add("serial: 1-9\nid: x\n" + key1)
-	f.Add("hash: SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU")
-	f.Fuzz(func(t *testing.T, text string) {
-		r, err := parseRevoked(text)
-		if (err == nil) != (r != nil) {
-			t.Errorf("%v, %v", r, err)
 		}
 	})
 }

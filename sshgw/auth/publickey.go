@@ -87,6 +87,9 @@ func (v *Visit) proveKey(user string, key ssh.PublicKey) (*proof, error) {
 	if err := v.checkKey(bare); err != nil {
 		return nil, err
 	}
+	if err := v.notRevoked(key); err != nil {
+		return nil, err
+	}
 	account, name, err := v.person(user)
 	if err != nil {
 		return nil, err
@@ -101,6 +104,23 @@ func (v *Visit) proveKey(user string, key ssh.PublicKey) (*proof, error) {
 	limits, err := v.authorized(account, bare)
 	p.limits = limits
 	return p, err
+}
+
+// notRevoked refuses what the configuration takes back, wherever it is authorized. A list
+// that cannot be read takes back everything.
+func (v *Visit) notRevoked(key ssh.PublicKey) error {
+	path := v.policy.First.RevokedKeys
+	if path == "" {
+		return nil
+	}
+	list, err := v.revoked.get(path, func() (*sshcert.Revoked, error) { return readRevoked(path) })
+	switch {
+	case err != nil:
+		return cannot("what is revoked cannot be read: %w", err)
+	case list.Holds(key):
+		return no("the key is revoked")
+	}
+	return nil
 }
 
 // authorized looks a plain key up, in files and at the verifier.
@@ -275,15 +295,11 @@ func checkAuthority(ca config.UserCA, account directory.Account, cert *ssh.Certi
 		return no("CA %s: %w", ca.Name, errPrincipal)
 	}
 	if ca.RevokedKeys != "" {
-		text, err := readOurs(ca.RevokedKeys)
+		list, err := readRevoked(ca.RevokedKeys)
 		if err != nil {
 			return cannot("CA %s: what is revoked cannot be read: %w", ca.Name, err)
 		}
-		list, err := parseRevoked(string(text))
-		if err != nil {
-			return cannot("CA %s: %s: %w", ca.Name, ca.RevokedKeys, err)
-		}
-		if list.holds(cert) {
+		if list.Holds(cert) {
 			return no("CA %s: the certificate or its key is revoked", ca.Name)
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/internal/directory"
 	"github.com/sallyport-mfa/sallyport/internal/match"
 	"github.com/sallyport-mfa/sallyport/internal/ownfile"
+	"github.com/sallyport-mfa/sallyport/internal/sshcert"
 	"github.com/sallyport-mfa/sallyport/sshgw/inventory"
 	"github.com/sallyport-mfa/sallyport/sshgw/policy"
 )
@@ -186,16 +187,30 @@ func (k *checker) weak(key ssh.PublicKey) string {
 	return ""
 }
 
+// revoked looks at a list of what is taken back: while one cannot be read, nothing counts that
+// it could name.
+func (k *checker) revoked(path string, key []string, what string) {
+	if path == "" {
+		return
+	}
+	err := ownfile.Check(path)
+	if err != nil {
+		k.add(Fault, key, "%s: %v", what, err)
+		return
+	}
+	text, err := readFile(path)
+	if err == nil {
+		_, err = sshcert.ParseRevoked(text)
+	}
+	if err != nil {
+		k.add(Fault, key, "%s: %s: %v", what, path, err)
+	}
+}
+
 func (k *checker) userCAs() {
+	k.revoked(k.c.First.RevokedKeys, []string{"first_factor", "revoked_keys"}, "first_factor.revoked_keys: no key counts")
 	for i, ca := range k.c.First.CAs {
-		for _, f := range []struct{ key, path string }{{"revoked_keys", ca.RevokedKeys}} {
-			if f.path == "" {
-				continue
-			}
-			if err := ownfile.Check(f.path); err != nil {
-				k.add(Fault, nth("user_ca", i, f.key), "user_ca %q: %v", ca.Name, err)
-			}
-		}
+		k.revoked(ca.RevokedKeys, nth("user_ca", i, "revoked_keys"), fmt.Sprintf("user_ca %q: revoked_keys: no certificate of it counts", ca.Name))
 		if ca.PrincipalsFile != "" {
 			if dir := filepath.Dir(ca.PrincipalsFile); !strings.Contains(dir, "%u") {
 				if err := ownfile.Check(dir); err != nil {
@@ -222,7 +237,13 @@ func (k *checker) hostKeys() {
 	}
 	known, err := knownhosts.NewDB(files...)
 	if err != nil {
-		k.add(Fault, key, "targets.known_hosts: %v", err)
+		said := len(k.found)
+		for _, path := range files {
+			k.knownHosts(path)
+		}
+		if len(k.found) == said {
+			k.add(Fault, key, "targets.known_hosts: %v", err)
+		}
 		return
 	}
 	if t.TrustOnFirstUse {
@@ -247,6 +268,44 @@ func (k *checker) hostKeys() {
 			without, more = without[:5], ", ..."
 		}
 		k.add(Warning, key, "no host key is known of %d targets (%s%s): they can be reached raw, with ssh -J, and not otherwise; put their keys into a file of known_hosts, or name a [[host_ca]] in host_cas", n, strings.Join(without, ", "), more)
+	}
+}
+
+// knownHosts finds the lines of a file of known_hosts that do not parse. One is enough for
+// the gateway to take none of the files.
+func (k *checker) knownHosts(path string) {
+	_, err := knownhosts.NewDB(path)
+	if err == nil {
+		return
+	}
+	wrong := func(line int, why string) {
+		k.file(Fault, path, line, "this is no line of known_hosts, and the gateway takes no such file: %s", why)
+	}
+	// The library's reader stops at the first; another one of its own finds most of the others.
+	first, why, found := strings.Cut(strings.TrimPrefix(err.Error(), "knownhosts: "+path+":"), ": ")
+	at, atoi := strconv.Atoi(first)
+	if !found || atoi != nil {
+		at, why = 0, err.Error()
+	}
+	wrong(at, why)
+	text, err := readFile(path)
+	if err != nil {
+		return // which is what was wrong
+	}
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
+		line = strings.TrimSpace(line)
+		if n <= at || line == "" || line[0] == '#' {
+			continue
+		}
+		marker, _, _, _, _, err := ssh.ParseKnownHosts([]byte(line))
+		if err == nil && marker != "" && marker != "revoked" && marker != "cert-authority" {
+			err = fmt.Errorf("unexpected marker: @%s", marker)
+		}
+		if err != nil {
+			wrong(n, err.Error())
+		}
 	}
 }
 

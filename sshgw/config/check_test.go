@@ -170,7 +170,7 @@ func TestCheckLooksIntoFiles(t *testing.T) {
 	for _, want := range []string{
 		"keys.d/alice:2: error: this is no public key",
 		`sshgw.toml:13: error: credential "stored": ` + s.file("stored") + " has a passphrase",
-		`sshgw.toml:17: error: user_ca "u": read configuration: stat ` + s.file("none"),
+		`sshgw.toml:17: error: user_ca "u": revoked_keys: no certificate of it counts: read configuration: stat ` + s.file("none"),
 		"no host key is known of 1 targets (db2)",
 	} {
 		if !strings.Contains(got, want) {
@@ -182,6 +182,29 @@ func TestCheckLooksIntoFiles(t *testing.T) {
 	}
 	if got := s.check(t, good+fmt.Sprintf("[[credential]]\nname='stored'\nkind='key'\nkey_file=%q\n", s.file("stored"))); !strings.Contains(got, "is open to others (mode 0644)") {
 		t.Errorf("found:\n%s", got)
+	}
+}
+
+func TestCheckReadsListsOfKeys(t *testing.T) {
+	s := newSite(t)
+	_, signer := newKey(t)
+	write(t, s.file("ca"), string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
+	write(t, s.file("krl"), "SSHKRL\n\x00")
+	write(t, s.file("list"), "serial: 1-9\n\nserial: many\n")
+	write(t, s.file("known_hosts"), "# ours\ndb1 ssh-ed25519 rubbish\n\n@revoked\ndb2 "+string(ssh.MarshalAuthorizedKey(signer.PublicKey()))+"@strange "+string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
+	s.targets = "[[target]]\nname='db1'\n"
+	got := s.check(t, fmt.Sprintf("first_factor.revoked_keys=%q\n[[user_ca]]\nname='u'\nkeys_file=%q\nrevoked_keys=%q\n", s.file("krl"), s.file("ca"), s.file("list")))
+	for _, want := range []string{
+		"error: first_factor.revoked_keys: no key counts: " + s.file("krl") + ": line 1: ",
+		`error: user_ca "u": revoked_keys: no certificate of it counts: ` + s.file("list") + ": line 3: ",
+		"known_hosts:2: error: ", "known_hosts:4: error: ", "known_hosts:6: error: ",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("found:\n%swant %q", got, want)
+		}
+	}
+	if strings.Contains(got, "known_hosts:5") {
+		t.Errorf("a good line is wrong:\n%s", got)
 	}
 }
 

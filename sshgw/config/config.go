@@ -92,6 +92,7 @@ type FirstFactor struct {
 	Password       bool     `toml:"password"`        // through PAM, by sallyport-sshgw-pam
 	CAs            []UserCA `toml:"-"`
 	MinRSABits     int      `toml:"min_rsa_bits"`
+	RevokedKeys    string   `toml:"revoked_keys"` // file of what is taken back, whoever authorized it
 	Accounts       Accounts `toml:"accounts"`
 }
 
@@ -110,7 +111,7 @@ type UserCA struct {
 	KeysFile string `toml:"keys_file"`
 	// PrincipalsFile maps: without one a certificate's principal must be the user's name.
 	PrincipalsFile string `toml:"principals_file"` // pattern: %u; lines of principals that may be this user
-	RevokedKeys    string `toml:"revoked_keys"`    // file of public keys or fingerprints
+	RevokedKeys    string `toml:"revoked_keys"`    // file of what this authority has taken back
 
 	keys []ssh.PublicKey
 }

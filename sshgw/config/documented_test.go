@@ -96,7 +96,11 @@ func TestDefaultsAreDocumented(t *testing.T) {
 			default:
 				want = fmt.Sprint(f)
 			}
-			if row := "| `" + key + "` | `" + want + "` |"; !strings.Contains(part, row) {
+			row := "| `" + key + "` | `" + want + "` |"
+			if want == "" {
+				row = "| `" + key + "` | none |"
+			}
+			if !strings.Contains(part, row) {
 				t.Errorf("%s: [%s] has no row %q", page, table, row)
 			}
 		}

@@ -268,6 +268,9 @@ func (c *Config) checkFirst(f *faults) {
 	if n := c.First.MinRSABits; n < 1024 || n > 16384 {
 		f.add([]string{"first_factor", "min_rsa_bits"}, "first_factor.min_rsa_bits is %d; it may be 1024 to 16384", n)
 	}
+	if p := c.First.RevokedKeys; p != "" && !filepath.IsAbs(p) {
+		f.add([]string{"first_factor", "revoked_keys"}, "first_factor.revoked_keys %q is not an absolute path", p)
+	}
 	if a := c.First.Accounts; a != AccountsNSS && a != AccountsAny {
 		f.add([]string{"first_factor", "accounts"}, `first_factor.accounts %q is none of "nss", "any"`, a)
 	}

@@ -120,6 +120,48 @@ func TestVerifierKeys(t *testing.T) {
 	}
 }
 
+// TestAttackRevokedKey: a key that was taken back is authorized by a file, by the verifier
+// and by a certificate all the same.
+func TestAttackRevokedKey(t *testing.T) {
+	g := newGateway(t)
+	ca, stolen, known, lost, good := newSigner(t), newSigner(t), newSigner(t), newSigner(t), newSigner(t)
+	g.authorize("alice", "", stolen.PublicKey())
+	g.userCA("ops", ca, "")
+	line := func(s ssh.Signer) string { return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(s.PublicKey()))) }
+	g.authd = &authdKeys{outcome: frames.OutcomeAllow, keys: map[string][]string{"alice": {line(known), line(good)}}}
+	g.policy.First.VerifierKeys, g.policy.First.RevokedKeys = true, g.write("revoked", "")
+	g.start()
+	certified := func(key ssh.Signer) ssh.Signer {
+		return certificate(t, ca, key, func(c *ssh.Certificate) { c.ValidPrincipals = []string{"alice"} })
+	}
+	keys := map[string]ssh.Signer{"in a file": stolen, "at the verifier": known, "in a certificate": certified(lost)}
+	login := func(k ssh.Signer) (*ssh.Client, error) { return g.client("alice", code("123456"), ssh.PublicKeys(k)) }
+	for what, k := range keys {
+		c, err := login(k)
+		if err != nil {
+			t.Fatalf("a key %s: %v", what, err)
+		}
+		_ = c.Close()
+	}
+	g.write("revoked", line(stolen)+"\nhash: "+ssh.FingerprintSHA256(known.PublicKey())+"\n"+line(lost)+"\n")
+	for what, k := range keys {
+		c, err := login(k)
+		refusedAs(t, c, err, "a revoked key "+what)
+	}
+	c, err := login(good)
+	if err != nil {
+		t.Fatalf("a key that is not on the list: %v", err)
+	}
+	_ = c.Close()
+	for _, spoil := range []func(){
+		func() { g.write("revoked", "SSHKRL\n\x00") }, func() { remove(t, g.dir+"/revoked") },
+	} {
+		spoil()
+		c, err := login(good)
+		refusedAs(t, c, err, "a list that cannot be read")
+	}
+}
+
 // TestAttackRevocationsUnreadable: what cannot be read revokes everything, not nothing.
 func TestAttackRevocationsUnreadable(t *testing.T) {
 	for attack, spoil := range map[string]func(*gateway){

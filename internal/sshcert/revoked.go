@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package auth
+package sshcert
 
 import (
 	"bytes"
@@ -15,19 +15,19 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// revoked is what a CA takes back, in the form that ssh-keygen -k reads: public keys, or
+// Revoked is what is taken back, in the form that ssh-keygen -k reads: public keys, or
 // lines of serial:, id:, key:, sha256: and hash:.
-type revoked struct {
+type Revoked struct {
 	keys    [][]byte
 	hashes  []string // SHA256:…
 	ids     []string
 	serials [][2]uint64 // first and last
 }
 
-// parseRevoked reads a list. A line that is not understood is an error: what it was to
+// ParseRevoked reads a list. A line that is not understood is an error: what it was to
 // revoke must not go on being believed.
-func parseRevoked(text string) (*revoked, error) {
-	r := &revoked{}
+func ParseRevoked(text string) (*Revoked, error) {
+	r := &Revoked{}
 	n := 0
 	for line := range strings.Lines(text) {
 		n++
@@ -42,7 +42,7 @@ func parseRevoked(text string) (*revoked, error) {
 	return r, nil
 }
 
-func (r *revoked) add(line string) error {
+func (r *Revoked) add(line string) error {
 	word, value, _ := strings.Cut(line, ":")
 	value = strings.TrimSpace(value)
 	switch strings.ToLower(word) {
@@ -79,7 +79,7 @@ func (r *revoked) add(line string) error {
 	return nil
 }
 
-func (r *revoked) addKey(line string) error {
+func (r *Revoked) addKey(line string) error {
 	key, _, options, _, err := ssh.ParseAuthorizedKey([]byte(line))
 	if err != nil {
 		return err
@@ -94,18 +94,18 @@ func (r *revoked) addKey(line string) error {
 	return nil
 }
 
-// holds says whether the certificate, its key or its CA's key is on the list.
-func (r *revoked) holds(cert *ssh.Certificate) bool {
+// Holds says whether a key is on the list; of a certificate, whether it, its key or its CA's
+// key is.
+func (r *Revoked) Holds(key ssh.PublicKey) bool {
+	cert, ok := key.(*ssh.Certificate)
+	if !ok {
+		blob := key.Marshal()
+		return slices.ContainsFunc(r.keys, func(b []byte) bool { return bytes.Equal(b, blob) }) || slices.Contains(r.hashes, ssh.FingerprintSHA256(key))
+	}
 	for _, s := range r.serials {
 		if s[0] <= cert.Serial && cert.Serial <= s[1] {
 			return true
 		}
 	}
-	for _, k := range []ssh.PublicKey{cert.Key, cert.SignatureKey} {
-		blob := k.Marshal()
-		if slices.ContainsFunc(r.keys, func(b []byte) bool { return bytes.Equal(b, blob) }) || slices.Contains(r.hashes, ssh.FingerprintSHA256(k)) {
-			return true
-		}
-	}
-	return slices.Contains(r.ids, cert.KeyId)
+	return r.Holds(cert.Key) || r.Holds(cert.SignatureKey) || slices.Contains(r.ids, cert.KeyId)
 }
