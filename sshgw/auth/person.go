@@ -30,14 +30,10 @@ func (p interactive) Show(_ frames.Style, text string) error {
 	return err
 }
 
-// Ask implements Person. What stands above the last line of a question is instruction,
-// which clients show as it is.
+// Ask implements Person. All of the question is prompt, as sshd has it: OpenSSH's client
+// shows an instruction only if its LogLevel is INFO at least, and a prompt always.
 func (p interactive) Ask(_ context.Context, text string, echo bool) (frames.Secret, error) {
-	above, prompt := "", conversation.Clean(text)
-	if i := strings.LastIndexByte(strings.TrimRight(prompt, "\n"), '\n'); i >= 0 {
-		above, prompt = prompt[:i], prompt[i+1:]
-	}
-	answers, err := p.challenge("", above, []string{prompt}, []bool{echo})
+	answers, err := p.challenge("", "", []string{conversation.Clean(text)}, []bool{echo})
 	switch {
 	case err != nil:
 		return "", err

@@ -75,6 +75,33 @@ func (o *openssh) run(args ...string) (stdout, stderr string, status int) {
 	return out.String(), log.String(), cmd.ProcessState.ExitCode()
 }
 
+// A question of several lines is read by who wants to see nothing but errors: the digits
+// of a push stand in it.
+func TestOpenSSHReadsAQuestionThatIsQuiet(t *testing.T) {
+	g := newGateway(t)
+	o := newOpenSSH(t, g)
+	g.asker.answer = func(ctx context.Context, _ secondfactor.Question, p conversation.Person) error {
+		code, err := p.Ask(ctx, "A push was sent.\nDigits: 421 337\nPasscode, or nothing to wait: ", true)
+		if err == nil && code.Reveal() != "123456" {
+			err = secondfactor.ErrRefused
+		}
+		return err
+	}
+	g.start()
+	o.code = "123456"
+	out, log, status := o.run("-q")
+	if status != 7 || !strings.HasPrefix(out, "alice publickey asked") {
+		t.Fatalf("status %d, %q:\n%s", status, out, log)
+	}
+	asked, err := os.ReadFile(filepath.Join(o.dir, "asked"))
+	check(t, err)
+	for _, line := range []string{"A push was sent.", "Digits: 421 337", "Passcode, or nothing to wait: "} {
+		if !strings.Contains(string(asked), line) {
+			t.Errorf("%q was not shown:\n%s", line, asked)
+		}
+	}
+}
+
 func TestOpenSSHAnswersAQuestion(t *testing.T) {
 	g := newGateway(t)
 	o := newOpenSSH(t, g)
