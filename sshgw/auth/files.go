@@ -47,7 +47,7 @@ func readOurs(path string) ([]byte, error) { return readTrusted(path, 0, uint32(
 // readTheirs reads a file that the person may change as well, as ~/.ssh/authorized_keys.
 func readTheirs(path string, account directory.Account) ([]byte, error) {
 	owners := []uint32{0, uint32(os.Geteuid())}
-	if account.UID != noUID {
+	if !account.Absent {
 		owners = append(owners, account.UID)
 	}
 	return readTrusted(path, owners...)

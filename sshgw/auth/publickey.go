@@ -316,6 +316,9 @@ func certificateLimits(cert *ssh.Certificate) (identity.Limits, error) {
 	if _, ok := cert.Extensions["no-touch-required"]; ok && securityKey(cert.Key) {
 		return identity.Limits{}, errNoTouch
 	}
+	if command, ok := cert.CriticalOptions["force-command"]; ok && command == "" {
+		return identity.Limits{}, errNoCommand
+	}
 	has := func(name string) bool {
 		_, ok := cert.Extensions[name]
 		return ok
@@ -330,6 +333,8 @@ func certificateLimits(cert *ssh.Certificate) (identity.Limits, error) {
 var (
 	errVerify  = errors.New("verify-required cannot be enforced: the flag for it is not seen here")
 	errNoTouch = errors.New("no-touch-required is never granted")
+	// An empty Command is none: everything would be permitted where nothing is meant.
+	errNoCommand = errors.New("force-command is there, and empty")
 )
 
 // merge is what two sets of limits take away together.

@@ -150,7 +150,7 @@ func (v *Visit) person(user string) (directory.Account, route.Name, error) {
 	})
 	switch {
 	case errors.Is(err, directory.ErrNoSuchUser) && v.policy.Accounts == AccountsAny && ordinary.MatchString(name.User):
-		return directory.Account{Name: name.User, UID: noUID, GID: noUID}, name, nil
+		return directory.NoAccount(name.User), name, nil
 	case errors.Is(err, directory.ErrNoSuchUser):
 		return account, name, no("%w", err)
 	case err != nil:
@@ -189,9 +189,6 @@ func plain(s string) bool {
 		return r == '/' || r == '%' || unicode.IsSpace(r) || !unicode.IsGraphic(r)
 	})
 }
-
-// noUID is the uid of nobody: chown(2) takes it for no change.
-const noUID = ^uint32(0)
 
 func sessionID(m ssh.ConnMetadata) string {
 	sum := sha256.Sum256(m.SessionID())
