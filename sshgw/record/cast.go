@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/bits"
 	"strconv"
 	"time"
@@ -50,11 +51,17 @@ type castMeta struct {
 // What players are told where there is no terminal.
 const noWidth, noHeight = 80, 24
 
+// maxSize is the most columns or rows that a Reader takes.
+const maxSize = math.MaxUint16
+
+// bounded is a size that every player can read, whatever a client says of its terminal.
+func bounded(n int) int { return min(max(n, 1), maxSize) }
+
 // header is the first line, without its end: each event begins with that of the line
 // before it, so that blanks can be added to a line until the next one comes.
 func header(m Meta) ([]byte, error) {
 	h := castHeader{
-		Version: 2, Width: m.Width, Height: m.Height, Timestamp: m.Started.Unix(), Command: m.Command,
+		Version: 2, Width: bounded(m.Width), Height: bounded(m.Height), Timestamp: m.Started.Unix(), Command: m.Command,
 		Title: fmt.Sprintf("%s: %s@%s", m.User, m.Login, m.Target),
 		Sallyport: &castMeta{
 			Session: m.Session, Connection: m.Connection, User: m.User, Target: m.Target, Login: m.Login,

@@ -228,10 +228,10 @@ func parseEvent(line []byte) (Event, string, error) {
 		w, h, ok := strings.Cut(data, "x")
 		width, err := strconv.ParseUint(w, 10, 16)
 		height, err2 := strconv.ParseUint(h, 10, 16)
-		if !ok || err != nil || err2 != nil {
-			return Event{}, "", fmt.Errorf("no size: %q", data)
+		// A size that makes no sense is passed over: what follows it is worth reading.
+		if ok && err == nil && err2 == nil && width > 0 && height > 0 {
+			e.Kind, e.Width, e.Height = Resize, int(width), int(height)
 		}
-		e.Kind, e.Width, e.Height = Resize, int(width), int(height)
 	}
 	return e, code, nil
 }

@@ -52,7 +52,7 @@ func TestWhatIsNoRecordingOrNotInOrder(t *testing.T) {
 		"no seal":          {"age-encryption.org/v1\n", ErrSealed},
 		"negative":         {head + `[-1,"o","x"]` + "\n" + `[1,"o","y"]` + "\n", errAny},
 		"beyond all times": {head + `[1e300,"o","x"]` + "\n" + `[1,"o","y"]` + "\n", errAny},
-		"no size":          {head + `[1,"r","70000x1"]` + "\n" + `[1,"o","y"]` + "\n", errAny},
+		"no size":          {head + `[1,"r","70000x1"]` + "\n" + `[1,"r","0x0"]` + "\n" + `[1,"r",""]` + "\n" + `[1,"o","y"]` + "\n", nil},
 		"no base64":        {head + `[1,"ob","!"]` + "\n" + `[1,"o","y"]` + "\n", errAny},
 	} {
 		path := filepath.Join(t.TempDir(), "x.cast")
@@ -61,6 +61,33 @@ func TestWhatIsNoRecordingOrNotInOrder(t *testing.T) {
 		if (c.want == errAny && err == nil) || (c.want != errAny && !errors.Is(err, c.want)) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestASizeThatNobodyHasHidesNothing(t *testing.T) {
+	for _, size := range [][2]int{{65536, 24}, {80, 1 << 20}, {1<<32 - 1, 1<<32 - 1}, {0, 0}, {0, 24}} {
+		r := recorder(t, nil)
+		m := meta()
+		m.Width, m.Height = size[0], size[1]
+		rec := begin(t, r, m)
+		must(t, rec.Resize(size[0], size[1]))
+		must(t, rec.Output([]byte("what came after")))
+		must(t, rec.Close())
+		_, events, err := readAll(t, filepath.Join(r.opt.Dir, rec.Name()))
+		if err != nil || said(events, Output) != "what came after" {
+			t.Errorf("after %v: %q, %v", size, said(events, Output), err)
+		}
+		for _, e := range events {
+			if e.Kind == Resize && (e.Width < 1 || e.Width > 65535 || e.Height < 1 || e.Height > 65535) {
+				t.Errorf("%v was recorded as %dx%d", size, e.Width, e.Height)
+			}
+		}
+	}
+	// What an earlier version has written is read as well.
+	path := filepath.Join(t.TempDir(), "x.cast")
+	must(t, os.WriteFile(path, []byte(`{"version":2,"width":80,"height":24}`+"\n"+`[1,"r","65536x24"]`+"\n"+`[2,"o","y"]`+"\n"), 0o600))
+	if _, events, err := readAll(t, path); err != nil || said(events, Output) != "y" {
+		t.Errorf("%q, %v", said(events, Output), err)
 	}
 }
 

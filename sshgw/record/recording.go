@@ -118,14 +118,14 @@ func (r *Recording) Typed(p []byte) error {
 	return r.take(&r.in, p)
 }
 
-// Resize takes a new size of the terminal.
+// Resize takes a new size of the terminal, within what a Reader takes.
 func (r *Recording) Resize(width, height int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.room(); err != nil {
 		return err
 	}
-	r.add(appendEvent(r.buf, r.now(), "r", fmt.Sprintf("%dx%d", width, height)))
+	r.add(appendEvent(r.buf, r.now(), "r", fmt.Sprintf("%dx%d", bounded(width), bounded(height))))
 	return nil
 }
 

@@ -47,10 +47,11 @@ type running struct {
 	hop      *hop
 	ch       ssh.Channel
 	requests <-chan *ssh.Request
-	kind     string    // shell, exec or subsystem
-	command  string    // or the name of the subsystem
-	asked    string    // see program
-	tape     Recording // nil: not recorded
+	kind     string        // shell, exec or subsystem
+	command  string        // or the name of the subsystem
+	asked    string        // see program
+	tape     Recording     // nil: not recorded
+	taped    *windowChange // what of the terminal's size stands at the head of the tape
 	began    time.Time
 	carried  *roster.Channel
 	name     string

@@ -149,6 +149,34 @@ func TestRecording(t *testing.T) {
 	}
 }
 
+// A size that comes while the program is being started is recorded as well.
+func TestWindowChangeBeforeTheProgramIsRecorded(t *testing.T) {
+	r := newRig(t, rule("rec", "record = \"required\""))
+	s, err := r.client("db1").NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.RequestPty("xterm", 24, 80, nil); err != nil {
+		t.Fatal(err)
+	}
+	tape := &memoryTape{failed: make(chan struct{})}
+	r.begin = func(m record.Meta) (session.Recording, error) {
+		tape.meta = m
+		if err := s.WindowChange(50, 100); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(100 * time.Millisecond) // it is read meanwhile
+		return tape, nil
+	}
+	if err := s.Start("cat"); err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("the size on the tape", func() bool {
+		_, _, sizes, _ := tape.state()
+		return len(sizes) == 1 && sizes[0] == [2]int{100, 50}
+	})
+}
+
 func TestNoRecordNoSession(t *testing.T) {
 	r := newRig(t, rule("rec", "record = \"required\""))
 	r.begin = func(record.Meta) (session.Recording, error) { return nil, errors.New("no space left on device") }

@@ -148,12 +148,12 @@ func (s *sessionChannel) launch(ctx context.Context, p program, name, login stri
 	c.event(ctx, slog.LevelInfo, audit.SessionOpened, run.attrs()...)
 	s.mu.Lock()
 	s.running = run
-	late := s.window
-	if late == s.told {
-		late = nil
-	}
+	late, told := s.window, s.told
 	s.mu.Unlock()
-	if late != nil {
+	if late != nil && late != run.taped && run.tape != nil {
+		_ = run.tape.Resize(int(late.Columns), int(late.Rows)) // Failed says it
+	}
+	if late != nil && late != told {
 		_, _ = ch.SendRequest("window-change", false, ssh.Marshal(*late))
 	}
 	return run, run.carried.Close, nil
@@ -285,6 +285,9 @@ func (s *sessionChannel) record(ctx context.Context, run *running) error {
 		Input: grant.Input, Started: run.began,
 	}
 	if p := s.terminal(); p != nil {
+		s.mu.Lock()
+		run.taped = s.told
+		s.mu.Unlock()
 		m.Term, m.Width, m.Height = p.Term, int(p.Columns), int(p.Rows)
 	}
 	rec, err := c.service.Record(m)
