@@ -29,12 +29,19 @@ prints the lines for ~/.ssh/known_hosts by which the client believes the gateway
 jump; they need --host-ca, the file host_ca.pub of the gateway's keys.
 
 The servers are those of the files in --inventory. On the gateway's own machine they are
-those of sshgw.toml.`,
+those of sshgw.toml, and the gateway is the one of that file's name.`,
 		RunE: func(c *cobra.Command, _ []string) error {
+			here, err := gatewayHere(config.DefaultPath, len(files) == 0 || gateway == "" && !knownHosts)
+			if err != nil {
+				return err
+			}
+			if gateway == "" && here != nil {
+				gateway = here.Address()
+			}
 			if gateway == "" && !knownHosts {
 				return cli.Usagef("--gateway is missing: HOST or HOST:PORT")
 			}
-			inventories, err := readInventories(files)
+			inventories, err := readInventories(files, here)
 			if err != nil {
 				return err
 			}
@@ -52,7 +59,7 @@ those of sshgw.toml.`,
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&gateway, "gateway", "", "where the gateway is, HOST or HOST:PORT")
+	f.StringVar(&gateway, "gateway", "", "where the gateway is, HOST or HOST:PORT (default: on its own machine, what sshgw.toml says)")
 	f.StringVar(&user, "user", "", "user at the gateway (default: ssh's own choice)")
 	f.StringSliceVar(&files, "inventory", nil, "file of targets; may repeat")
 	f.StringVar(&hostCA, "host-ca", "", "file with the public key of the gateway's host CA")
@@ -84,17 +91,25 @@ func knownHostsOf(file string, inventories []*inventory.Inventory) (string, erro
 	return sshconfig.KnownHosts(authority, inventories)
 }
 
-// readInventories reads files of targets, or those of the gateway on this machine.
-func readInventories(files []string) ([]*inventory.Inventory, error) {
+// gatewayHere is the gateway of this machine if it is asked for, nil where there is none.
+func gatewayHere(path string, wanted bool) (*config.Config, error) {
+	if !wanted {
+		return nil, nil
+	}
+	c, err := config.LoadWithoutTrust(path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil, nil
+	}
+	return c, err
+}
+
+// readInventories reads files of targets, or takes those of the gateway on this machine.
+func readInventories(files []string, here *config.Config) ([]*inventory.Inventory, error) {
 	if len(files) == 0 {
-		c, err := config.LoadWithoutTrust(config.DefaultPath)
-		switch {
-		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission):
+		if here == nil {
 			return nil, nil
-		case err != nil:
-			return nil, err
 		}
-		return []*inventory.Inventory{c.Inventory()}, nil
+		return []*inventory.Inventory{here.Inventory()}, nil
 	}
 	for _, f := range files {
 		if _, err := os.Stat(f); err != nil {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/netip"
 	"os"
 	"time"
@@ -27,6 +28,7 @@ const DefaultPath = "/etc/sallyport/sshgw.toml"
 type Config struct {
 	Path string `toml:"-"` // of the file
 
+	Name      string      `toml:"name"`       // of the gateway, as people type it; "": the machine's
 	Listen    []string    `toml:"listen"`     // host:port
 	StateDir  string      `toml:"state_dir"`  // /var/lib/sallyport/sshgw
 	SocketDir string      `toml:"socket_dir"` // /run/sallyport: authd's sshgw.sock, our sshgw-pam.sock and sshgw-control.sock
@@ -295,6 +297,20 @@ func readFile(path string) (string, error) {
 		return "", fmt.Errorf("read configuration: %w", err)
 	}
 	return string(text), nil
+}
+
+// Address is how people reach the gateway: its name, and the port where that is not 22.
+func (c *Config) Address() string {
+	port := "22"
+	if len(c.Listen) > 0 {
+		if _, p, err := net.SplitHostPort(c.Listen[0]); err == nil {
+			port = p
+		}
+	}
+	if port == "22" {
+		return c.Name
+	}
+	return net.JoinHostPort(c.Name, port)
 }
 
 // Rules are the compiled access rules.

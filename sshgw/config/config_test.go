@@ -35,6 +35,21 @@ func TestFiveLinesAreEnough(t *testing.T) {
 	}
 }
 
+func TestAddress(t *testing.T) {
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		"": strings.ToLower(host) + ":2222", "name='gw.example.org'\nlisten=[':22', ':2222']": "gw.example.org", "name='2001:db8::1'\nlisten=['127.0.0.1:2022']": "[2001:db8::1]:2022",
+	} {
+		c, err := config.Parse("sshgw.toml", text)
+		if err != nil || c.Address() != want {
+			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
+}
+
 func write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -65,6 +80,7 @@ func TestErrorsNameSettingAndLine(t *testing.T) {
 		"unknown key":       {"\nlisten_on = []\n", "sshgw.toml:2: unknown key listen_on"},
 		"rules":             {"[[rules]]\nname='x'\n", "write [[rule]]"},
 		"listen":            {"\nlisten = ['gw:22']\n", `sshgw.toml:2: listen: "gw:22": "gw" is no address`},
+		"name":              {"\nname = 'gw example'\n", `sshgw.toml:2: name "gw example" is no name of a host`},
 		"no listen":         {"listen = []\n", "nobody could connect"},
 		"limit":             {"[limits]\nchannels = 0\n", "sshgw.toml:2: limits.channels is 0"},
 		"timeout":           {"[timeouts]\n\nhandshake = '2h'\n", "sshgw.toml:3: timeouts.handshake is 2h0m0s"},

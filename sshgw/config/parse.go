@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/internal/match"
 	"github.com/sallyport-mfa/sallyport/internal/sshcert"
 	"github.com/sallyport-mfa/sallyport/internal/tomlfile"
+	"github.com/sallyport-mfa/sallyport/sshgw/inventory"
 	"github.com/sallyport-mfa/sallyport/sshgw/policy"
 )
 
@@ -57,6 +59,9 @@ func Parse(path, text string) (*Config, error) {
 
 // complete fills in what follows from other settings.
 func (c *Config) complete() {
+	if c.Name == "" {
+		c.Name = hostName()
+	}
 	if c.Record.Dir == "" {
 		c.Record.Dir = filepath.Join(c.StateDir, "recordings")
 	}
@@ -73,6 +78,16 @@ func (c *Config) complete() {
 			c.Credentials[i].Kind = CredentialCertificate
 		}
 	}
+}
+
+// hostName is the machine's name, if people can type it.
+func hostName() string {
+	if name, err := os.Hostname(); err == nil {
+		if name, ok := inventory.Canonical(name); ok {
+			return name
+		}
+	}
+	return "gateway"
 }
 
 // hinted adds what to write instead to errors about unknown keys.
@@ -156,6 +171,9 @@ func (c *Config) checkPaths(f *faults) {
 	// sun_path holds 108 bytes with its NUL.
 	if len(c.SocketDir)+len("/sshgw-control.sock") > 107 {
 		f.add([]string{"socket_dir"}, "socket_dir is too long for a socket address: %d bytes, at most 88", len(c.SocketDir))
+	}
+	if _, _, ok := inventory.Host(c.Name); !ok {
+		f.add([]string{"name"}, "name %q is no name of a host, and no address", c.Name)
 	}
 	if len(c.Contact) > 200 || strings.ContainsFunc(c.Contact, match.IsControl) {
 		f.add([]string{"contact"}, "contact is one line of at most 200 bytes")

@@ -24,15 +24,30 @@ func (c *connection) gatewaySession(ctx context.Context, ch ssh.NewChannel) erro
 	return c.serveSession(ctx, ch)
 }
 
-// gatewayHelp is `ssh GATEWAY help`.
-const gatewayHelp = `Without a command, a list of your targets to choose from.
-
-  ssh USER%TARGET@GATEWAY        a session at a target; USER%LOGIN@TARGET@GATEWAY as LOGIN
-  ssh -J USER@GATEWAY TARGET     the same, by a jump
-  ssh USER@GATEWAY list          your targets; --json for programs
-  ssh USER@GATEWAY mfa TARGET    answer a target's second factor ahead; -t to type a passcode
-  ssh USER@GATEWAY help          this
-`
+// help is what `ssh USER@GATEWAY help` says.
+func (c *connection) help() string {
+	lines := [][2]string{
+		{"ssh USER%TARGET@GATEWAY", "a session at a target; USER%LOGIN@TARGET@GATEWAY as LOGIN"},
+		{"ssh -J USER@GATEWAY TARGET", "the same, by a jump"},
+		{"ssh USER@GATEWAY list", "your targets; --json for programs"},
+		{"ssh USER@GATEWAY mfa TARGET", "answer a target's second factor ahead; -t to type a passcode"},
+		{"ssh USER@GATEWAY help", "this"},
+	}
+	name := c.config().Name
+	width := 0
+	for i := range lines {
+		for j := range lines[i] {
+			lines[i][j] = strings.ReplaceAll(lines[i][j], "GATEWAY", name)
+		}
+		width = max(width, len(lines[i][0]))
+	}
+	var b strings.Builder
+	b.WriteString("Without a command, a list of your targets to choose from.\n\n")
+	for _, l := range lines {
+		fmt.Fprintf(&b, "  %-*s    %s\n", width, l[0], l[1])
+	}
+	return b.String()
+}
 
 // gateway runs a command of the gateway's own, or lets the person choose a target.
 func (s *sessionChannel) gateway(ctx context.Context, p program, reply func(bool)) (name, login string, chosen bool) {
@@ -56,20 +71,20 @@ func (s *sessionChannel) gateway(ctx context.Context, p program, reply func(bool
 		}
 	case p.kind == "shell":
 		out.Notef("sallyport: there is no terminal to choose a target at; name one\n\n")
-		_, _ = io.WriteString(out.Err, gatewayHelp)
+		_, _ = io.WriteString(out.Err, c.help())
 		status = cli.ExitUsage
 	case p.kind == "subsystem":
 		s.refuse(c.denied(ctx, "", "", "no_target", "the gateway itself has no files: name a target", slog.String("command", short(p.command))))
 		return "", "", false
 	case len(words) == 1 && words[0] == "help":
-		_, _ = io.WriteString(out.Out, gatewayHelp)
+		_, _ = io.WriteString(out.Out, c.help())
 	case len(words) > 0 && words[0] == "list" && (len(words) == 1 || len(words) == 2 && words[1] == "--json"):
 		status = s.list(ctx, out, len(words) == 2)
 	case len(words) > 0 && len(words) <= 2 && words[0] == "mfa":
 		status = s.mfa(ctx, out, words[1:])
 	default:
 		out.Notef("sallyport: the gateway has no command %s\n\n", short(p.command))
-		_, _ = io.WriteString(out.Err, gatewayHelp)
+		_, _ = io.WriteString(out.Err, c.help())
 		status = cli.ExitUsage
 	}
 	s.exit(uint32(status))

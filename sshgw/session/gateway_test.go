@@ -185,7 +185,7 @@ func TestStepUpBeforeAForwarding(t *testing.T) {
 	r := newRig(t, rule("up", "step_up = true"))
 	r.answer = asks
 	_, err := r.client("db1").Dial("tcp", "127.0.0.1:1")
-	if err == nil || !strings.Contains(err.Error(), "mfa db1") {
+	if err == nil || !strings.Contains(err.Error(), "ssh gw.example.org mfa db1") {
 		t.Errorf("the answer is %v, want what to do", err)
 	}
 	if r.target.has("channel direct-tcpip") {

@@ -158,6 +158,7 @@ labels = { env = "prod" }
 `, r.target.port)+r.more)
 	path := r.write("sshgw.toml", fmt.Sprintf(`
 state_dir = %q
+name = "gw.example.org"
 contact = "the help desk"
 [timeouts]
 target = "2s"

@@ -50,7 +50,7 @@ func (c *connection) stepUp(ctx context.Context, w *way, with companion) error {
 		c.event(ctx, slog.LevelWarn, audit.StepUp, append(attrs, slog.String("result", "refused"), slog.String("error", short(err.Error())))...)
 		text := fmt.Sprintf("%s needs a second factor of its own", w.target.Name)
 		if with.person == nil || with.reads {
-			text += fmt.Sprintf(": run `ssh %s mfa %s` first, or log in at a terminal", c.gatewayName(), w.target.Name)
+			text += fmt.Sprintf(": run `ssh %s mfa %s` first, or log in at a terminal", c.config().Name, w.target.Name)
 		}
 		return &refusal{ssh.Prohibited, text}
 	}
@@ -58,6 +58,3 @@ func (c *connection) stepUp(ctx context.Context, w *way, with companion) error {
 	root.answered[w.grant.Rule] = true
 	return nil
 }
-
-// gatewayName is how the gateway is called in what people read.
-func (c *connection) gatewayName() string { return "GATEWAY" }
