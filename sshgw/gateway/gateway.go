@@ -54,6 +54,7 @@ type running struct {
 	force atomic.Pointer[state]
 	// reloading keeps two reloads from crossing.
 	reloading sync.Mutex
+	fixed     *fixed // by the configuration that the gateway was started with
 	past      history
 }
 

@@ -129,6 +129,19 @@ func (s *started) until(what string, f func() bool) {
 	}
 }
 
+// replace changes a word of sshgw.toml.
+func (s *started) replace(old, with string) {
+	s.t.Helper()
+	path := filepath.Join(s.dir, "sshgw.toml")
+	text, err := os.ReadFile(path)
+	if err != nil || !strings.Contains(string(text), old) {
+		s.t.Fatalf("%q is not in %s: %v", old, text, err)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(text), old, with, 1)), 0o644); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // knock asks to be let in as nobody, and returns the host key that was shown.
 func (s *started) knock() (string, error) {
 	var key string
@@ -184,6 +197,21 @@ func TestReloadKeepsWhatIsInForce(t *testing.T) {
 	if st, err := s.Reload(t.Context()); err != nil || !slices.Equal(st.Config.Restart, []string{"metrics"}) || st.Config.ReloadError != "" {
 		t.Errorf("%+v, %v", st.Config, err)
 	}
+	// So do the folders: sockets and files are where they were.
+	s.config = ""
+	s.write("")
+	s.replace(`state_dir = "`+filepath.Join(s.dir, "state"), `state_dir = "`+filepath.Join(s.dir, "elsewhere"))
+	s.replace(`socket_dir = "`+filepath.Join(s.dir, "run"), `socket_dir = "`+filepath.Join(s.dir, "elsewhere"))
+	if st, err := s.Reload(t.Context()); err != nil || !slices.Equal(st.Config.Restart, []string{"state_dir", "socket_dir"}) || !strings.Contains(st.Authd, filepath.Join(s.dir, "run")) {
+		t.Errorf("%+v, %v", st, err)
+	}
+	if _, err := os.Stat(filepath.Join(s.dir, "elsewhere")); err == nil {
+		t.Error("a reload went elsewhere")
+	}
+	s.write("[record]\ndir = \"" + s.dir + "/tapes\"\n[keys]\ndir = \"" + s.dir + "/other\"\n")
+	if st, err := s.Reload(t.Context()); err != nil || !slices.Equal(st.Config.Restart, []string{"record.dir", "keys.dir"}) {
+		t.Errorf("%+v, %v", st.Config, err)
+	}
 	// A key that is gone is no reason to serve without one.
 	keys := filepath.Join(s.dir, "state", "keys")
 	if err := os.Rename(keys, keys+".gone"); err != nil {
@@ -197,6 +225,29 @@ func TestReloadKeepsWhatIsInForce(t *testing.T) {
 	}
 	if err := os.Rename(keys+".gone", keys); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestAFailedReloadChangesNoKey(t *testing.T) {
+	s := start(t, "")
+	before, err := s.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A host key that a restart would take, and a credential without its key.
+	keys := filepath.Join(s.dir, "state", "keys")
+	if err := os.Remove(filepath.Join(keys, "ssh_host_ecdsa_key")); err != nil {
+		t.Fatal(err)
+	}
+	s.write("[[credential]]\nname = \"old\"\nkind = \"key\"\nkey_file = \"" + s.dir + "/none\"\n")
+	if _, err := s.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "old") {
+		t.Fatalf("a reload without the key of a credential: %v", err)
+	}
+	if after, err := s.Status(t.Context()); err != nil || !slices.Equal(before.HostKeys, after.HostKeys) {
+		t.Errorf("the host keys were %v and are %v: %v", before.HostKeys, after.HostKeys, err)
+	}
+	if strings.Contains(s.log.String(), "event=gw_keys ") {
+		t.Errorf("the log says that keys have changed:\n%s", s.log)
 	}
 }
 

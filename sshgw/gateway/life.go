@@ -84,16 +84,19 @@ func (g *running) loadAgain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	before := g.keys.List()
-	if err := g.keys.Reload(); err != nil {
+	// Nothing is changed before all has been read: a reload that fails changes nothing.
+	useKeys, err := g.keys.Read()
+	if err != nil {
 		s.close()
 		return err
 	}
-	g.keysChanged(ctx, before, g.keys.List())
 	if err := g.use(s); err != nil {
 		s.close()
 		return err
 	}
+	before := g.keys.List()
+	useKeys()
+	g.keysChanged(ctx, before, g.keys.List())
 	return nil
 }
 

@@ -23,6 +23,7 @@ import (
 // state is what a reload replaces as a whole.
 type state struct {
 	config   *config.Config
+	waiting  []string // settings of the file that wait for a restart
 	recorder *record.Recorder
 	stop     context.CancelFunc // of what refreshes the targets
 	ctx      context.Context
@@ -32,6 +33,10 @@ func (s *state) close() { s.stop() }
 
 // newState makes what a configuration needs, and changes nothing that is in force.
 func (g *running) newState(c *config.Config) (*state, error) {
+	if g.fixed == nil {
+		g.fixed = fixedBy(c)
+	}
+	waiting := g.fixed.keep(c)
 	recorder, err := record.New(record.Options{
 		Dir: c.Record.Dir, Recipients: c.Record.Recipients, Group: c.Record.Group, MinFree: c.Record.MinFree, KeepDays: c.Record.KeepDays,
 		Sync: c.Record.Sync, Seal: c.Record.Seal, Stall: c.Record.Stall, Now: g.opt.Now,
@@ -39,7 +44,7 @@ func (g *running) newState(c *config.Config) (*state, error) {
 	if err != nil {
 		return nil, describe("record", err)
 	}
-	s := &state{config: c, recorder: recorder}
+	s := &state{config: c, waiting: waiting, recorder: recorder}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -61,7 +66,7 @@ func (g *running) use(s *state) error {
 		old.close()
 	}
 	go s.config.Book().Watch(s.ctx, g.opt.Log, g.dialer.Resolve)
-	g.past.loaded(g.opt.ConfigPath, s.config, g.opt.Now())
+	g.past.loaded(g.opt.ConfigPath, s.config, s.waiting, g.opt.Now())
 	return nil
 }
 

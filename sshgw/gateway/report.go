@@ -24,38 +24,15 @@ type history struct {
 	mu       sync.Mutex
 	started  time.Time
 	config   control.Config
-	first    *config.Config // that the gateway was started with
 	listen   []string
 	draining time.Time
 }
 
 // loaded notes a configuration that is in force.
-func (h *history) loaded(path string, c *config.Config, now time.Time) {
+func (h *history) loaded(path string, c *config.Config, waiting []string, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.first == nil {
-		h.first = c
-	}
-	h.config = control.Config{File: path, Loaded: now, Rules: len(c.Rule), Restart: changed(h.first, c)}
-}
-
-// changed names the settings that a reload does not take into force.
-func changed(first, now *config.Config) []string {
-	var out []string
-	for _, s := range []struct {
-		name string
-		same bool
-	}{
-		{"listen", slices.Equal(first.Listen, now.Listen)},
-		{"state_dir", first.StateDir == now.StateDir},
-		{"socket_dir", first.SocketDir == now.SocketDir},
-		{"metrics", first.Metrics == now.Metrics},
-	} {
-		if !s.same {
-			out = append(out, s.name)
-		}
-	}
-	return out
+	h.config = control.Config{File: path, Loaded: now, Rules: len(c.Rule), Restart: waiting}
 }
 
 func (h *history) notLoaded(err error, now time.Time) {

@@ -61,9 +61,19 @@ func (f Folder) Open() (*Ring, error) {
 
 // Reload reads the folder again. After an error the keys in force are the old ones.
 func (r *Ring) Reload() error {
-	all, err := r.folder.read()
+	use, err := r.Read()
 	if err != nil {
 		return err
+	}
+	use()
+	return nil
+}
+
+// Read reads the folder again, and puts nothing in force: that is for use.
+func (r *Ring) Read() (use func(), err error) {
+	all, err := r.folder.read()
+	if err != nil {
+		return nil, err
 	}
 	next := new(force)
 	for _, k := range all {
@@ -84,16 +94,17 @@ func (r *Ring) Reload() error {
 		}
 	}
 	if len(next.host) == 0 || next.userCA == nil || next.hostCA == nil {
-		return fmt.Errorf("read the gateway's keys in %s: %w", r.folder.Dir, errIncomplete)
+		return nil, fmt.Errorf("read the gateway's keys in %s: %w", r.folder.Dir, errIncomplete)
 	}
 	for _, k := range all {
 		next.all = append(next.all, *k)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.now.Store(next)
-	r.hosts = nil
-	return nil
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.now.Store(next)
+		r.hosts = nil
+	}, nil
 }
 
 var errIncomplete = errors.New("a host key or a CA's key is missing, though there are others")
