@@ -311,7 +311,7 @@ func (s *sessionChannel) filter(ctx context.Context, run *running, in, out func(
 	grant := run.way.grant
 	f := &sftp.Filter{Rules: &grant, Turns: &c.service.turns, Place: run.way.login + "@" + run.way.target.Name, Report: func(op sftp.Op) {
 		level := slog.LevelInfo
-		if op.Result == "denied" {
+		if op.Result == sftp.ResultDenied {
 			level = slog.LevelWarn
 		}
 		attrs := append(run.attrs(), slog.String("operation", op.Kind), slog.String("path", long(op.Path)), slog.String("result", op.Result))
@@ -323,6 +323,10 @@ func (s *sessionChannel) filter(ctx context.Context, run *running, in, out func(
 		}
 		if op.SHA256 != "" {
 			attrs = append(attrs, slog.String("sha256", op.SHA256))
+		}
+		if op.Result == sftp.ResultDenied {
+			c.refused(ctx, level, audit.File, attrs...)
+			return
 		}
 		c.event(ctx, level, audit.File, attrs...)
 	}}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -78,7 +79,9 @@ func (c *connection) serveSession(ctx context.Context, nc ssh.NewChannel) error 
 	var carried sync.WaitGroup
 	ordered := inOrder(c.spawn, requests, s.resized, func(r *ssh.Request) { s.request(ctx, r, &carried) })
 	if !ordered {
-		c.log.Warn("a session asked too much at once")
+		if more, ok := c.spend(&c.root().refusals, c.root().tooMany); ok {
+			c.log.LogAttrs(ctx, slog.LevelWarn, "a session asked too much at once", more...)
+		}
 		_ = ch.Close()
 		c.spawn(func() { refuse(requests) })
 	}

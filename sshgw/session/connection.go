@@ -40,6 +40,9 @@ type connection struct {
 	mu   sync.Mutex
 	hops map[hopKey]*hop
 
+	// Of the connection over the network: what was refused to the client.
+	refusals, refusedFiles refusals
+
 	listenMu sync.Mutex // held while a target is asked to listen
 	listens  []*listening
 }
@@ -52,6 +55,8 @@ func (c *connection) run(ctx context.Context, channels <-chan ssh.NewChannel, re
 		cancel()
 		c.closeHops()
 		all.Wait()
+		c.told(&c.refusals, audit.Denied)
+		c.told(&c.refusedFiles, audit.File)
 	}()
 	all.Add(1)
 	c.spawn(func() {
@@ -92,7 +97,7 @@ func (c *connection) channel(ctx context.Context, ch ssh.NewChannel) {
 		err = c.denied(ctx, "", "", "channel_type", "the gateway does not carry channels of this kind", slog.String("channel", short(kind)))
 	}
 	if err != nil {
-		c.reject(ch, err)
+		c.reject(&c.root().refusals, c.root().tooMany, ch, err)
 	}
 }
 

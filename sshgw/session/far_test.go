@@ -215,6 +215,11 @@ func (f *farServer) exec(sc *ssh.ServerConn, ch ssh.Channel, command string, wis
 		_, _, err := sc.OpenChannel(arg, nil)
 		fmt.Fprint(ch, err)
 		status(ch, 0)
+	case "openmany":
+		for range n {
+			_, _, _ = sc.OpenChannel("what@example.com", nil)
+		}
+		status(ch, 0)
 	case "forwarded":
 		_, _, err := sc.OpenChannel("forwarded-tcpip", ssh.Marshal(struct {
 			Host       string

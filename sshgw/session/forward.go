@@ -139,7 +139,7 @@ func (c *connection) through(ctx context.Context, nc ssh.NewChannel, w *way, des
 	if err != nil {
 		var no *ssh.OpenChannelError
 		if errors.As(err, &no) {
-			c.event(ctx, slog.LevelInfo, audit.Forwarded, w.attrs(destination, nc.ChannelType(), slog.String("result", "refused"), slog.String("error", short(no.Message)))...)
+			c.refused(ctx, slog.LevelInfo, audit.Forwarded, w.attrs(destination, nc.ChannelType(), slog.String("result", "refused"), slog.String("error", short(no.Message)))...)
 			return &refusal{no.Reason, no.Message}
 		}
 		return c.failed(ctx, audit.TargetRefused, w.target.Name, w.login, err)

@@ -37,6 +37,8 @@ type hop struct {
 	to       *target.Conn      // nil: not open
 	askers   []*sessionChannel // sessions that live and may be given what they asked for
 	channels int               // open, that the target asked for
+
+	refusals refusals // to the target
 }
 
 // maxFromTarget is how many channels a target may have open towards the client at once.
@@ -125,6 +127,7 @@ func (h *hop) serve(to *target.Conn) {
 			}
 			h.mu.Unlock()
 			h.conn.forget(to)
+			h.conn.told(&h.refusals, audit.Denied, slog.String("target", h.way.target.Name), slog.String("login", h.way.login))
 		}()
 		for ch := range to.Channels {
 			h.mu.Lock()
@@ -163,13 +166,19 @@ func (h *hop) channel(ch ssh.NewChannel) {
 		err = h.unasked(ctx, kind, "kind")
 	}
 	if err != nil {
-		h.conn.reject(ch, err)
+		h.conn.reject(&h.refusals, h.tooMany, ch, err)
 	}
 }
 
 // unasked is the answer to a target that opens what nobody asked for.
 func (h *hop) unasked(ctx context.Context, kind, why string) error {
-	return h.conn.denied(ctx, h.way.target.Name, h.way.login, "unasked_"+why, "nobody asked for this", slog.String("channel", short(kind)))
+	if more, ok := h.conn.spend(&h.refusals, h.tooMany); ok {
+		h.conn.event(ctx, slog.LevelWarn, audit.Denied, append([]slog.Attr{
+			slog.String("reason", "unasked_"+why), slog.String("target", h.way.target.Name), slog.String("login", h.way.login),
+			slog.String("channel", short(kind)),
+		}, more...)...)
+	}
+	return &refusal{ssh.Prohibited, h.conn.contact("nobody asked for this")}
 }
 
 // join makes a session one whose wishes the target may come back to, until leave.

@@ -55,7 +55,7 @@ func (c *connection) denied(ctx context.Context, targetName, login, reason, text
 	if targetName != "" {
 		all = append(all, slog.String("target", targetName), slog.String("login", login))
 	}
-	c.event(ctx, slog.LevelWarn, audit.Denied, append(all, attrs...)...)
+	c.refused(ctx, slog.LevelWarn, audit.Denied, append(all, attrs...)...)
 	return &refusal{ssh.Prohibited, c.contact(text)}
 }
 
@@ -67,11 +67,11 @@ func (c *connection) failed(ctx context.Context, code audit.Code, targetName, lo
 	var problem *target.Error
 	if errors.As(err, &problem) {
 		// Its text is for people, and the hint around it names whom to ask.
-		c.event(ctx, slog.LevelWarn, code, append(append(all, target.Attrs(err)...), attrs...)...)
+		c.refused(ctx, slog.LevelWarn, code, append(append(all, target.Attrs(err)...), attrs...)...)
 		return &refusal{ssh.ConnectionFailed, err.Error()}
 	}
 	all = append(all, slog.String("error", short(err.Error())))
-	c.event(ctx, slog.LevelWarn, code, append(all, attrs...)...)
+	c.refused(ctx, slog.LevelWarn, code, append(all, attrs...)...)
 	text := fmt.Sprintf("%s cannot be reached", targetName)
 	if errors.As(err, &hint) {
 		text += ": " + hint.Next
@@ -87,11 +87,13 @@ func (c *connection) contact(text string) string {
 	return text
 }
 
-// reject refuses a channel.
-func (c *connection) reject(ch ssh.NewChannel, err error) {
+// reject refuses a channel of a peer whose refusals these are, and end its end.
+func (c *connection) reject(of *refusals, end func(), ch ssh.NewChannel, err error) {
 	r := &refusal{ssh.ConnectionFailed, "the gateway could not do this"}
 	if !errors.As(err, &r) {
-		c.log.Warn("a channel was refused", "error", short(err.Error()))
+		if more, ok := c.spend(of, end); ok {
+			c.log.LogAttrs(c.ctx, slog.LevelWarn, "a channel was refused", append(more, slog.String("error", short(err.Error())))...)
+		}
 	}
 	_ = ch.Reject(r.reason, clip(r.text))
 }
