@@ -80,8 +80,8 @@ func (c *Conn) admit(n ssh.NewChannel) ssh.NewChannel {
 		_ = n.Reject(ssh.Prohibited, "no more sessions were to be opened")
 		return nil
 	}
-	if c.open.Add(1) > int64(c.set.Limits.Channels) {
-		c.open.Add(-1)
+	if c.outermost().open.Add(1) > int64(c.set.Limits.Channels) {
+		c.outermost().open.Add(-1)
 		if c.rejected.Add(1) == 1 { // the rest is in the report of the end
 			c.server.opt.Events.Event(c.ctx, slog.LevelWarn, audit.Limited, slog.String("session", c.Identity.SessionID),
 				slog.String("user", c.Identity.Account.Name), slog.String("source", c.Identity.Source.Addr().String()),
@@ -91,6 +91,15 @@ func (c *Conn) admit(n ssh.NewChannel) ssh.NewChannel {
 		return nil
 	}
 	return &counted{NewChannel: n, conn: c}
+}
+
+// outermost is the connection over the network: channels inside jumps cost as much as
+// others, and count with it.
+func (c *Conn) outermost() *Conn {
+	for c.Outer != nil {
+		c = c.Outer
+	}
+	return c
 }
 
 // counted is a channel that the limit knows. It is counted until the library has
@@ -105,12 +114,12 @@ type counted struct {
 func (n *counted) Accept() (ssh.Channel, <-chan *ssh.Request, error) {
 	ch, in, err := n.NewChannel.Accept()
 	if err != nil {
-		n.conn.open.Add(-1)
+		n.conn.outermost().open.Add(-1)
 		return nil, nil, err
 	}
 	out := make(chan *ssh.Request)
 	go func() {
-		defer n.conn.open.Add(-1)
+		defer n.conn.outermost().open.Add(-1)
 		defer close(out)
 		for r := range in {
 			select {
@@ -126,7 +135,7 @@ func (n *counted) Accept() (ssh.Channel, <-chan *ssh.Request, error) {
 
 // Reject implements ssh.NewChannel.
 func (n *counted) Reject(reason ssh.RejectionReason, message string) error {
-	n.conn.open.Add(-1)
+	n.conn.outermost().open.Add(-1)
 	return n.NewChannel.Reject(reason, message)
 }
 

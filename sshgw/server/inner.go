@@ -15,6 +15,7 @@ import (
 
 	"github.com/sallyport-mfa/sallyport/sshgw/auth"
 	"github.com/sallyport-mfa/sallyport/sshgw/conversation"
+	"github.com/sallyport-mfa/sallyport/sshgw/inventory"
 )
 
 // Inner says how to serve an SSH connection that runs inside a channel of another.
@@ -50,6 +51,9 @@ func (s *Server) ServeInner(ctx context.Context, ch ssh.Channel, in Inner) error
 	type admitted struct{ user string }
 	type key struct{}
 	admit := func(m ssh.ConnMetadata, p conversation.Person) (*ssh.Permissions, error) {
+		if !inventory.Login(m.User()) {
+			return nil, errors.New("this is no name of an account")
+		}
 		if err := in.Admit(ctx, m.User(), p); err != nil {
 			return nil, err
 		}

@@ -34,6 +34,11 @@ func (c *connection) decide(ctx context.Context, name, login string) (*way, erro
 	if login == "" {
 		login = route.LoginAt(t, c.id.Account.Name)
 	}
+	// It is data of the peer's wherever it comes from: "root:x" is root for some sshd, and
+	// fits no rule about root.
+	if !inventory.Login(login) {
+		return nil, c.denied(ctx, t.Name, short(login), "login", fmt.Sprintf("%s is no name of an account", clip(login)))
+	}
 	w := &way{target: t, login: login}
 	w.grant = c.grant(ctx, cfg, t, w.login)
 	if !w.grant.Allowed {

@@ -39,18 +39,39 @@ func (c *connection) forwardTCP(ctx context.Context, nc ssh.NewChannel) error {
 	deny := func(reason, text string) error {
 		return c.denied(ctx, w.target.Name, w.login, reason, text, slog.String("rule", w.grant.Rule), slog.String("destination", short(destination)))
 	}
-	may, exact := w.grant.MayForward(m.Host, port)
-	switch {
-	case !mayOpen(c.id.Limits, m.Host, port):
+	if !mayOpen(c.id.Limits, m.Host, port) {
 		return deny("key_options", fmt.Sprintf("the options of your key do not permit a forwarding to %s", clip(destination)))
-	case !may:
-		return deny("forward", fmt.Sprintf("the rule %q does not permit a forwarding to %s", w.grant.Rule, clip(destination)))
-	case !exact && w.grant.Record == policy.RecordRequired:
-		return deny("forward_recorded", fmt.Sprintf("sessions at %s are recorded: a rule must name %s exactly", w.target.Name, clip(destination)))
-	case !exact && c.leadsAround(ctx, w, m.Host, port):
+	}
+	switch reason := c.mayNotForward(w, m.Host, port, false); reason {
+	case "":
+	case "forward_recorded":
+		return deny(reason, fmt.Sprintf("sessions at %s are recorded: a rule must name %s exactly", w.target.Name, clip(destination)))
+	default:
+		return deny(reason, fmt.Sprintf("the rule %q does not permit a forwarding to %s", w.grant.Rule, clip(destination)))
+	}
+	if _, exact := w.grant.MayForward(m.Host, port); !exact && c.leadsAround(ctx, w, m.Host, port) {
 		return deny("forward_target", fmt.Sprintf("%s is reached through the gateway alone: use ssh -J", clip(destination)))
 	}
 	return c.through(ctx, nc, w, destination)
+}
+
+// mayNotForward says why the rule does not permit a connection to host:port, "" for
+// nothing. What goes past a recording must be named exactly; from the gateway itself, so
+// must what goes past any look inside that the rule or the key wants.
+func (c *connection) mayNotForward(w *way, host string, port uint16, fromGateway bool) string {
+	g := &w.grant
+	may, exact := g.MayForward(host, port)
+	switch {
+	case !g.Allowed || !may:
+		return "forward"
+	case exact:
+		return ""
+	case g.Record == policy.RecordRequired:
+		return "forward_recorded"
+	case fromGateway && (g.Record != policy.RecordOff || g.Everything() && !g.Raw || c.id.Limits.Command != ""):
+		return "forward_recorded"
+	}
+	return ""
 }
 
 // forwardUnix carries ssh -L to a Unix socket at the target.

@@ -189,7 +189,7 @@ func (r *rig) Dial(ctx context.Context, q target.Request) (*target.Conn, error) 
 			return nil, err
 		}
 	}
-	conn, err := net.Dial("tcp", net.JoinHostPort(q.Target.Host, fmt.Sprint(q.Target.Port)))
+	conn, err := net.Dial("tcp", netip.AddrPortFrom(q.Addrs[0], q.Target.Port).String())
 	if err != nil {
 		return nil, err
 	}

@@ -76,10 +76,14 @@ func (c *connection) open(ctx context.Context, w *way, with companion) (*hop, *t
 	if to := h.current(); to != nil {
 		return h, to, nil
 	}
+	addrs, err := c.admitted(ctx, w)
+	if err != nil {
+		return nil, nil, err
+	}
 	// What the rule never permits, the target need not permit either.
 	permit := keys.Ordinary
 	permit.AgentForwarding, permit.X11 = w.grant.Agent, w.grant.X11
-	request := target.Request{Identity: c.id, Target: w.target, Login: w.login, Person: with.person, Permit: &permit}
+	request := target.Request{Identity: c.id, Target: w.target, Login: w.login, Addrs: addrs, Person: with.person, Permit: &permit}
 	if with.agent != nil {
 		var done func()
 		request.Agent, done = with.agent(ctx)

@@ -44,8 +44,12 @@ func (c *connection) jump(ctx context.Context, nc ssh.NewChannel) error {
 	w := &way{target: t, grant: c.grant(ctx, cfg, t, "")}
 	switch {
 	case !sshd:
-		if may, _ := w.grant.MayForward(host, port); !w.grant.Allowed || !may {
-			return c.denied(ctx, t.Name, "", "forward", fmt.Sprintf("no rule lets %s connect to %s", c.id.Account.Name, clip(destination)),
+		if reason := c.mayNotForward(w, host, port, true); reason != "" {
+			text := fmt.Sprintf("no rule lets %s connect to %s", c.id.Account.Name, clip(destination))
+			if reason == "forward_recorded" {
+				text = fmt.Sprintf("what is done at %s is looked at: a rule must name %s exactly", t.Name, clip(destination))
+			}
+			return c.denied(ctx, t.Name, "", reason, text,
 				slog.String("rule", w.grant.Rule), slog.String("destination", short(destination)))
 		}
 	case !w.grant.Allowed || w.grant.Unsettled || !w.grant.Raw:
@@ -98,6 +102,29 @@ func (c *connection) judged(ctx context.Context, resolve route.Resolver, w *way,
 			return nil, c.denied(ctx, w.target.Name, "", "forward_target",
 				fmt.Sprintf("%s leads to %s: use ssh -J to that", w.target.Name, t.Name),
 				slog.String("rule", w.grant.Rule), slog.String("destination", short(netip.AddrPortFrom(a, port).String())))
+		}
+	}
+	return addrs, nil
+}
+
+// admitted are the addresses of a target that is to be opened, none of which is the sshd of
+// another target about which another rule decides: a name must not lead to a server under a
+// rule that is not its own. They alone are to be dialled.
+func (c *connection) admitted(ctx context.Context, w *way) ([]netip.Addr, error) {
+	addrs, err := c.resolve(ctx, w.target.Host)
+	if err != nil {
+		return nil, c.failed(ctx, audit.TargetRefused, w.target.Name, w.login, err)
+	}
+	cfg := c.config()
+	for _, a := range addrs {
+		t, ok := cfg.Inventory().At("", []netip.Addr{a}, w.target.Port)
+		if !ok || t.Name == w.target.Name {
+			continue
+		}
+		if g := c.grant(ctx, cfg, t, w.login); !g.Allowed || g.Rule != w.grant.Rule {
+			return nil, c.denied(ctx, w.target.Name, w.login, "forward_target",
+				fmt.Sprintf("%s leads to %s, which has a rule of its own: name that", w.target.Name, t.Name),
+				slog.String("rule", w.grant.Rule), slog.String("destination", short(netip.AddrPortFrom(a, w.target.Port).String())))
 		}
 	}
 	return addrs, nil

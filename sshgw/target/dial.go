@@ -48,7 +48,7 @@ func (d *Dialer) Dial(ctx context.Context, r Request) (*Conn, error) {
 }
 
 func (a *attempt) open() (*Conn, *Error) {
-	raw, err := a.dialer.tcp(a.ctx, a.settings, a.name, a.request.Target.Host, a.request.Target.Port)
+	raw, err := a.connect()
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +78,13 @@ func (a *attempt) open() (*Conn, *Error) {
 		return nil, e
 	}
 	return nil, err
+}
+
+func (a *attempt) connect() (net.Conn, *Error) {
+	if len(a.request.Addrs) > 0 {
+		return a.dialer.addrs(a.ctx, a.settings, a.name, a.request.Addrs, portOf(a.request.Target))
+	}
+	return a.dialer.tcp(a.ctx, a.settings, a.name, a.request.Target.Host, a.request.Target.Port)
 }
 
 func discardChannels(list <-chan ssh.NewChannel) {

@@ -39,6 +39,15 @@ func (d *Dialer) DialAddrs(ctx context.Context, addrs []netip.Addr, port uint16)
 	if len(addrs) == 0 {
 		return nil, s.advise(problem(Unreachable, nil, "it has no address"))
 	}
+	c, err := d.addrs(ctx, s, netip.AddrPortFrom(addrs[0], port).String(), addrs, port)
+	if err != nil {
+		return nil, s.advise(err)
+	}
+	return c, nil
+}
+
+// addrs connects to the first of some addresses that answers.
+func (d *Dialer) addrs(ctx context.Context, s *settings, name string, addrs []netip.Addr, port uint16) (net.Conn, *Error) {
 	in, cancel := context.WithTimeout(ctx, s.dial)
 	defer cancel()
 	// All at once, within reason: the first that answers is taken, the others are closed.
@@ -73,7 +82,7 @@ func (d *Dialer) DialAddrs(ctx context.Context, addrs []netip.Addr, port uint16)
 		}()
 		return r.conn, nil
 	}
-	return nil, s.advise(netProblem(ctx, s, netip.AddrPortFrom(addrs[0], port).String(), first))
+	return nil, netProblem(ctx, s, name, first)
 }
 
 // addrsMax bounds how many addresses of one host are tried.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,9 @@ type Request struct {
 	Identity *identity.Identity
 	Target   *inventory.Target
 	Login    string
+	// Addrs are those of the target's host that the rules were asked about, which are
+	// dialled alone; none: its host is looked up.
+	Addrs []netip.Addr
 	// Agent is the user's own, forwarded for as long as the session that asked for it; nil: none.
 	// See [AgentSource].
 	Agent agent.ExtendedAgent
