@@ -232,6 +232,9 @@ func TestAttackChannelsByManyJumps(t *testing.T) {
 			if err != nil {
 				break
 			}
+			if _, err := s.StdinPipe(); err != nil { // it runs on
+				t.Fatal(err)
+			}
 			if err := s.Start("cat"); err != nil {
 				break
 			}
