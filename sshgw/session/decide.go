@@ -68,7 +68,8 @@ func (c *connection) grant(ctx context.Context, cfg *config.Config, t *inventory
 	g.Agent = g.Agent && !limits.NoAgent
 	// X11 shows what no recording has: a rule that requires one must name it.
 	g.X11 = g.X11 && !limits.NoX11 && !unseen(&g)
-	g.Raw = g.Raw && !limits.NoPTY && !limits.NoAgent && !limits.NoX11 && limits.Command == ""
+	g.Raw = g.Raw && !limits.NoPTY && !limits.NoAgent && !limits.NoX11 && limits.Command == "" &&
+		limits.PermitOpen == nil && limits.PermitListen == nil
 	return g
 }
 

@@ -213,6 +213,34 @@ func TestRawJump(t *testing.T) {
 	r.event(audit.Forwarded, map[string]any{"target": "db1", "raw": true})
 }
 
+// A jump that passes through unseen would lose what a key is limited to: the program at
+// the target would forward anywhere. Where a key has such limits, the jump is served inside.
+func TestAttackRawJumpLosesTheKeysLimits(t *testing.T) {
+	for option, loses := range map[string]bool{
+		`permitopen="db1:22"`: true, `permitlisten="8080"`: true, "no-pty": true, `command="true"`: true, `from="127.0.0.1"`: false,
+	} {
+		t.Run(option, func(t *testing.T) {
+			r := newRig(t, everything, option)
+			conn, err := opened(r.client(""), "db1", 22)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var seen ssh.PublicKey
+			inner, channels, requests, err := ssh.NewClientConn(conn, "db1", &ssh.ClientConfig{
+				User: "root", Auth: []ssh.AuthMethod{ssh.Password("")},
+				HostKeyCallback: func(_ string, _ net.Addr, k ssh.PublicKey) error { seen = k; return nil },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ssh.NewClient(inner, channels, requests).Close()
+			if unseen := string(seen.Marshal()) == string(r.target.key.PublicKey().Marshal()); unseen == loses {
+				t.Errorf("it went through unseen: %v", unseen)
+			}
+		})
+	}
+}
+
 // fickle is a name service that gives another answer each time.
 type fickle struct {
 	*rig
