@@ -186,6 +186,10 @@ func (c *Config) RuleWarnings(now time.Time) []string {
 		out = append(out, fmt.Sprintf("%s: rule %q: not_after is past, so it matches nothing any more; remove it", r.At(), r.Name))
 	}
 	for _, r := range c.ruleSet.Rules() {
+		if r.Action == rules.Deny && len(r.Targets) > 0 && slices.Contains(r.Services, rules.Gateway) {
+			out = append(out, fmt.Sprintf("%s: rule %q: it denies by targets at the gateway, where no target is known yet at the door: "+
+				"nobody whom it may be about gets in there, whatever their target. Deny targets in the gateway's own rules (sshgw.toml)", r.At(), r.Name))
+		}
 		if FailMode(r.FailMode) == FailOpen {
 			out = append(out, fmt.Sprintf(`%s: rule %q: fail_mode = "open" lets everyone in whom it is about while no verifier answers`, r.At(), r.Name))
 		}

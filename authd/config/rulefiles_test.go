@@ -146,6 +146,9 @@ func TestRuleWarnings(t *testing.T) {
 		"action = \"require\"\nservices = [\"sudo\"]\ncommands = [\"/bin/ls\"]\n": {"timestamp_timeout=0"},
 		"action = \"deny\"\nservices = [\"sudo\"]\ncommands = [\"/bin/ls\"]\n":    nil,
 		"action = \"require\"\nservices = [\"su\"]\ntargets = [\"root\"]\n":       nil,
+		"action = \"deny\"\nservices = [\"su\"]\ntargets = [\"root\"]\n":          nil,
+		"action = \"deny\"\nservices = [\"sshgw\"]\ntargets = [\"db1\"]\n":        {"no target is known yet at the door"},
+		"action = \"require\"\nservices = [\"sshgw\"]\ntargets = [\"db1\"]\n":     nil,
 
 		"action = \"require\"\nfail_mode = \"open\"\n":                                                      {`fail_mode = "open"`},
 		"action = \"require\"\nservices = [\"sudo\", \"su\"]\ntargets = [\"root\"]\nfail_mode = \"open\"\n": {`fail_mode = "open"`, "timestamp_timeout=0"},
