@@ -260,7 +260,7 @@ func (a *asking) nobody(ctx context.Context) verdict {
 		return *v
 	}
 	v, _ = a.await(ctx, c)
-	tried(t, v, v == nil)
+	a.tried(t, v, v == nil)
 	if v != nil {
 		return *v
 	}
@@ -275,7 +275,7 @@ func (a *asking) tryToUse(ctx context.Context, c choice) (*verdict, *choice) {
 	}
 	left := a.attempts
 	v, again := a.use(ctx, c)
-	tried(t, v, a.attempts < left)
+	a.tried(t, v, a.attempts < left)
 	return v, again
 }
 

@@ -159,9 +159,11 @@ func (l *login) batch() (verdict, bool) {
 }
 
 // touched lets in by the touch that a rule of the gateway accepts, if none of
-// authd demands more and the verifier does not refuse the person.
+// authd demands more and the verifier knows the person: who is not enrolled, or
+// is refused, is told so like anybody.
 func (a *asking) touched() (verdict, bool) {
-	if a.claims.kind != kindTouch || a.required || a.pre.Result == duoapi.ResultDeny {
+	known := a.pre.Result == duoapi.ResultAuth || a.pre.Result == duoapi.ResultAllow
+	if a.claims.kind != kindTouch || a.required || !known {
 		return verdict{}, false
 	}
 	return allow("gateway_touch"), true

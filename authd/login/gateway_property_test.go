@@ -211,7 +211,7 @@ func (w *gatewayWorld) login(reasons map[string]int) {
 	case "gateway_remembered":
 		right = remembered && !fresh && time.Since(proof.at) < ttl && w.pre == duoapi.ResultAuth
 	case "gateway_touch":
-		right = kind == "touch" && r == nil && w.pre != duoapi.ResultDeny && !w.preOutage && w.pre != "refused"
+		right = kind == "touch" && r == nil && (w.pre == duoapi.ResultAuth || w.pre == duoapi.ResultAllow) && !w.preOutage
 	case "gateway_batch":
 		right = kind == "batch" && r == nil
 	case "offline":

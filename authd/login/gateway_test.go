@@ -443,7 +443,8 @@ func TestTouchAndBatch(t *testing.T) {
 		reason         string
 	}{
 		"touch":                         {"touch", "", nil, frames.OutcomeAllow, "gateway_touch"},
-		"touch, not enrolled":           {"touch", "", func(h *host) { h.verifier.Preauth.Result = duoapi.ResultEnroll }, frames.OutcomeAllow, "gateway_touch"},
+		"touch, not enrolled":           {"touch", "", func(h *host) { h.verifier.Preauth.Result = duoapi.ResultEnroll }, frames.OutcomeDeny, "not_enrolled"},
+		"touch, the verifier lets in":   {"touch", "", func(h *host) { h.verifier.Preauth.Result = duoapi.ResultAllow }, frames.OutcomeAllow, "gateway_touch"},
 		"touch, disabled":               {"touch", "", disabled, frames.OutcomeDeny, "verifier_deny"},
 		"touch, the verifier is away":   {"touch", "", away, frames.OutcomeUnavailable, "verifier_down"},
 		"touch, a rule denies":          {"touch", denied, nil, frames.OutcomeDeny, "rule_deny"},
@@ -675,4 +676,25 @@ func TestHoldWithdrawsWhenTheClientGoes(t *testing.T) {
 		}
 	}
 	h.wantEvent(map[string]any{"reason": "peer_gone"})
+}
+
+// With a stolen key somebody has push after push sent, and hangs up each time before the
+// person has said anything. Each counts as a failed try, so the pushes become fewer and fewer.
+func TestAttackPushesAbandoned(t *testing.T) { synctest.Test(t, testAttackPushesAbandoned) }
+
+func testAttackPushesAbandoned(t *testing.T) {
+	h := newThrottledHost(t, "")
+	h.verifier.Verified = true
+	for range 5 {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		p := &shown{then: func(text string) {
+			if strings.ContainsAny(text, "0123456789") && !strings.Contains(text, "wait") {
+				cancel(login.ErrPeerGone)
+			}
+		}}
+		if got := h.engine.Handle(ctx, gatewayPeer, gatewayRequest("alice", "hold"), p); got != frames.OutcomeDeny {
+			t.Errorf("%s\n%q", got, p.texts)
+		}
+	}
+	h.wantSlowdowns("after the free ones", 5, 10)
 }

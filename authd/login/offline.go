@@ -48,7 +48,7 @@ func (a *asking) withoutVerifier(ctx context.Context, down verdict) verdict {
 		}
 		left := a.attempts
 		v = a.offlineTry(code, down)
-		tried(t, v, a.attempts < left)
+		a.tried(t, v, a.attempts < left)
 		if v != nil {
 			return *v
 		}

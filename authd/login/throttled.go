@@ -64,14 +64,21 @@ func (a *asking) try(ctx context.Context) (*throttle.Try, *verdict) {
 }
 
 // tried says how a try has ended: v and the attempts that were left before it.
-func tried(t *throttle.Try, v *verdict, failed bool) {
+func (a *asking) tried(t *throttle.Try, v *verdict, failed bool) {
 	switch {
-	case t == nil:
+	case t == nil || a.abandoned(v):
 	case v != nil && v.outcome == frames.OutcomeAllow:
 		t.Success()
 	case !failed && (v == nil || !endsLogin(v.reason)):
 		t.Void()
 	}
+}
+
+// abandoned says that somebody at the gateway went away after a request had gone out
+// to an authenticator. That is a failed try: else a stolen key alone could send push
+// after push, until one is approved by mistake or for peace.
+func (a *asking) abandoned(v *verdict) bool {
+	return a.peer.Socket == GatewaySocket && a.txid != "" && v != nil && (v.reason == "peer_gone" || v.reason == "protocol_error")
 }
 
 // slowDown waits, as machine time: at most half of what is left of it, so that
