@@ -101,8 +101,10 @@ type Limits struct {
 	User       int `toml:"user_connections"`     // user.sock, at once
 	UserPerUID int `toml:"user_connections_uid"` // user.sock, at once and per uid
 	Gateway    int `toml:"gateway_connections"`  // sshgw.sock, at once
-	Grants     int `toml:"grants"`               // remembered at once; the oldest goes
-	OpenPeople int `toml:"open_people"`          // counted by fail_mode open in one outage; further ones are denied
+	// sshgw.sock, at once, about one person; questions for their SSH keys count apart
+	GatewayPerUser int `toml:"gateway_connections_user"`
+	Grants         int `toml:"grants"`      // remembered at once; the oldest goes
+	OpenPeople     int `toml:"open_people"` // counted by fail_mode open in one outage; further ones are denied
 }
 
 // Load reads, checks and completes the file at path with those of rules.d beside
@@ -189,7 +191,7 @@ func defaults() *Config {
 			Health:   time.Minute,
 			Stop:     5 * time.Second,
 		},
-		Limits:   Limits{Root: 1024, RootPerUID: 64, User: 64, UserPerUID: 4, Gateway: 256, Grants: 8192, OpenPeople: 4096},
+		Limits:   Limits{Root: 1024, RootPerUID: 64, User: 64, UserPerUID: 4, Gateway: 256, GatewayPerUser: 16, Grants: 8192, OpenPeople: 4096},
 		Throttle: defaultThrottle(),
 		Gateway:  defaultGateway(),
 		LDAP:     defaultLDAP(),
@@ -292,7 +294,7 @@ func (l *Limits) check() []error {
 		value int
 	}{
 		{"root_connections", l.Root}, {"root_connections_uid", l.RootPerUID}, {"user_connections", l.User}, {"user_connections_uid", l.UserPerUID},
-		{"gateway_connections", l.Gateway}, {"grants", l.Grants},
+		{"gateway_connections", l.Gateway}, {"gateway_connections_user", l.GatewayPerUser}, {"grants", l.Grants},
 		{"open_people", l.OpenPeople},
 	} {
 		if n.value < 1 || n.value > 1<<20 {

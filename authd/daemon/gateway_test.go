@@ -8,9 +8,12 @@ import (
 	"io"
 	"net"
 	"os/user"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/sallyport-mfa/sallyport/authd/config"
+	"github.com/sallyport-mfa/sallyport/authd/login"
 	"github.com/sallyport-mfa/sallyport/internal/duoapi"
 	"github.com/sallyport-mfa/sallyport/internal/frames"
 )
@@ -79,5 +82,65 @@ func TestAttackFramesOnTheGatewaySocket(t *testing.T) {
 	s.send(c, gatewayCall("door"))
 	if d := until[*frames.Done](s, c); d.Outcome != frames.OutcomeAllow {
 		t.Errorf("%s\n%s", d, s.log)
+	}
+}
+
+// One person opens question after question and answers none. They come to the end of
+// their own places, and everybody else gets through, their own keys' look-up included.
+func TestAttackOnePersonTakesAllPlaces(t *testing.T) {
+	s := gatewaySite(t)
+	for range 16 {
+		c := s.dial(GatewaySocketName)
+		s.send(c, gatewayCall("step-up"))
+		until[*frames.Ask](s, c)
+	}
+	c := s.dial(GatewaySocketName)
+	s.send(c, gatewayCall("step-up"))
+	if d := until[*frames.Done](s, c); d.Outcome != frames.OutcomeUnavailable {
+		t.Errorf("one more than one person may have: %s", d)
+	}
+	s.waitLog("limits.gateway_connections_user")
+	other := gatewayCall("door")
+	other.User = "nobody"
+	c = s.dial(GatewaySocketName)
+	s.send(c, other)
+	until[*frames.Ask](s, c)
+	keys := gatewayCall("door")
+	keys.Hook = frames.HookSSHKeys
+	c = s.dial(GatewaySocketName)
+	s.send(c, keys)
+	until[*frames.Done](s, c)
+	if strings.Count(s.log.String(), "connection refused") != 1 {
+		t.Errorf("somebody else was refused\n%s", s.log)
+	}
+}
+
+// Questions about SSH keys, which strangers can cause, take a quarter of the places.
+func TestAttackKeysTakeAllPlaces(t *testing.T) {
+	e := &login.Engine{}
+	cfg, err := config.Parse("authd.toml", "[verifier]\nurls = [\"https://v.example\"]\nintegration_key = \"DI\"\nsecret_key_file = \"x\"\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Use(&login.State{Config: cfg})
+	srv := newServer(login.GatewaySocket, GatewaySocketName, e, nil, nil)
+	limits := e.Config().Limits
+	taken := 0
+	for i := range limits.Gateway {
+		if why, _ := srv.enterPerson(&frames.Request{Hook: frames.HookSSHKeys, User: strconv.Itoa(i)}); why == "" {
+			taken++
+		}
+	}
+	if taken != limits.Gateway/4 {
+		t.Errorf("they took %d of %d", taken, limits.Gateway)
+	}
+	if why, _ := srv.enterPerson(&frames.Request{Hook: frames.HookAuthenticate, User: "alice"}); why != "" {
+		t.Errorf("a login then: %s", why)
+	}
+	for i := range limits.Gateway / 4 {
+		srv.leavePerson(&frames.Request{Hook: frames.HookSSHKeys, User: strconv.Itoa(i)})
+	}
+	if srv.keys != 0 || len(srv.perUser) != 1 {
+		t.Errorf("%d are still counted, of %d people", srv.keys, len(srv.perUser))
 	}
 }

@@ -43,7 +43,9 @@ type server struct {
 	active int
 	// callers is how many of these are programs that ordinary users have started.
 	callers int
-	perUID  map[uint32]int // on authd.sock by real uid, on the others by that of the peer
+	perUID  map[uint32]int  // on authd.sock by real uid, on the others by that of the peer
+	perUser map[subject]int // on sshgw.sock
+	keys    int             // of the conversations on sshgw.sock, those about SSH keys
 	full    quieted
 	conns   sync.WaitGroup
 
@@ -207,8 +209,55 @@ func (s *server) leaveCaller(ruid uint32) {
 	s.forget(ruid)
 }
 
-// reserve is how many places of authd.sock are kept for what root itself starts,
-// sshd and the console among it: many users together cannot take those.
+// subject is who a conversation on sshgw.sock is about. Strangers can make the gateway
+// ask for a person's SSH keys, so these take nothing of what the person's logins have.
+type subject struct {
+	name string
+	keys bool
+}
+
+// enterPerson counts a conversation of the gateway's in: else who has one key could
+// hold every place of sshgw.sock with questions that nobody answers, and nobody else
+// would get through the gateway. why is a refusal, by a setting.
+func (s *server) enterPerson(req *frames.Request) (why string, setting error) {
+	if s.socket != login.GatewaySocket {
+		return "", nil
+	}
+	limits := s.engine.Config().Limits
+	p := subject{req.User, req.Hook == frames.HookSSHKeys}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.perUser[p] >= limits.GatewayPerUser:
+		return "too many connections about one person", errors.New("limits.gateway_connections_user")
+	case p.keys && s.keys >= reserve(limits.Gateway):
+		return "too many connections about keys", errors.New("limits.gateway_connections")
+	}
+	s.perUser[p]++
+	if p.keys {
+		s.keys++
+	}
+	return "", nil
+}
+
+func (s *server) leavePerson(req *frames.Request) {
+	if s.socket != login.GatewaySocket {
+		return
+	}
+	p := subject{req.User, req.Hook == frames.HookSSHKeys}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.keys {
+		s.keys--
+	}
+	if s.perUser[p]--; s.perUser[p] == 0 {
+		delete(s.perUser, p)
+	}
+}
+
+// reserve is a quarter of the places. On authd.sock they are kept for what root itself
+// starts, sshd and the console among it: many users together cannot take those. On
+// sshgw.sock no more than these go to what strangers can cause.
 func reserve(limit int) int { return (limit + 3) / 4 }
 
 // refuse tells the module that nothing was decided, which is a denial there.
@@ -255,6 +304,11 @@ func (s *server) handle(ctx context.Context, conn *net.UnixConn, peer login.Peer
 		return
 	}
 	defer s.leaveCaller(req.RUID)
+	if why, setting := s.enterPerson(req); why != "" {
+		s.refuse(conn, why, peer.UID, setting)
+		return
+	}
+	defer s.leavePerson(req)
 	conv, ctx := converse(ctx, conn)
 	outcome := s.engine.Handle(ctx, peer, req, conv)
 	if err := conv.write(&frames.Done{Outcome: outcome}); err != nil {
@@ -282,7 +336,7 @@ func (s *server) limit(l config.Limits) int {
 
 // newServer makes the server of a socket; it holds no descriptor of its own.
 func newServer(socket login.Socket, name string, e *login.Engine, people directory.Directory, log *slog.Logger) *server {
-	return &server{socket: socket, name: name, engine: e, people: people, log: log, perUID: map[uint32]int{}, closing: make(chan struct{})}
+	return &server{socket: socket, name: name, engine: e, people: people, log: log, perUID: map[uint32]int{}, perUser: map[subject]int{}, closing: make(chan struct{})}
 }
 
 // socketKinds maps the sockets' names.

@@ -69,6 +69,7 @@ type held struct {
 	banner func(string) error
 	mu     sync.Mutex
 	last   string
+	shown  bool
 }
 
 func newHeld(banner func(string) error) *held {
@@ -82,9 +83,16 @@ func (h *held) Show(_ frames.Style, text string) error {
 		return nil
 	}
 	h.mu.Lock()
-	h.last = text
+	h.last, h.shown = text, true
 	h.mu.Unlock()
 	return h.banner(text + "\n")
+}
+
+// told says that authd has had something to show.
+func (h *held) told() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.shown
 }
 
 // Ask implements Person.

@@ -32,7 +32,7 @@ func (v *Visit) second(m ssh.ConnMetadata, p *proof) (*ssh.Permissions, error) {
 		rule = d.Name
 		switch {
 		case d.Action == config.DoorTouch && p.touched:
-			return v.settle(m, p, secondfactor.Touch, rule, identity.Touched, conversation.Nobody{})
+			return v.settle(m, p, secondfactor.Touch, rule, identity.Touched, v.reader())
 		case d.Action == config.DoorHold:
 			return v.hold(m, p, rule)
 		}
@@ -114,9 +114,23 @@ func (v *Visit) unsettled(err error) error {
 		return no("the second factor: %w", err)
 	case v.ctx.Err() != nil:
 		return cannot("the second factor: %w", context.Cause(v.ctx))
+	case errors.Is(err, secondfactor.ErrBusy):
+		v.say(v.whom("Too many logins wait for their second factor just now, yours among them. Answer or close those, and try again."))
+		return cannot("the second factor: %w", err)
 	}
 	v.say(v.whom("The second factor cannot be asked for just now."))
 	return cannot("the second factor: %w", err)
+}
+
+// ErrGone is the cause of a visit's end where its client went away.
+var ErrGone = errors.New("the client went away")
+
+// reader is a person who can be shown something, and not asked.
+func (v *Visit) reader() Person {
+	if v.banner == nil {
+		return conversation.Nobody{}
+	}
+	return newHeld(v.banner)
 }
 
 // hold keeps the client waiting for the reply to its signature while a push is pending.
@@ -128,6 +142,11 @@ func (v *Visit) hold(m ssh.ConnMetadata, p *proof, rule string) (*ssh.Permission
 	stop := h.signsOfLife(v.policy.Banner)
 	perms, err := v.settle(m, p, secondfactor.Hold, rule, identity.Held, h)
 	stop()
+	if err != nil && h.told() && errors.Is(context.Cause(v.ctx), ErrGone) {
+		// What was shown says that a push is out. Who has one sent and hangs up may do so
+		// with a stolen key, until it is approved by mistake.
+		return nil, no("a push was sent, and nobody waited for its answer: %w", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("while the reply was held: %w", err)
 	}

@@ -89,7 +89,7 @@ func (g *running) assemble() {
 	asker := &secondfactor.Asker{Client: authd}
 	door := auth.New(auth.Options{
 		Policy:   func() auth.Policy { return auth.FromConfig(g.config()) },
-		Accounts: g.people, Second: asker, Authd: authd,
+		Accounts: g.people, Second: asker, Authd: &secondfactor.Lookups{Client: authd},
 		PAM: &caller{path: func() string { return socketPath(g.config(), passwordSocket) }},
 		Now: g.opt.Now, Log: g.opt.Log,
 	})

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"sync/atomic"
 
 	"github.com/sallyport-mfa/sallyport/internal/frames"
 	"github.com/sallyport-mfa/sallyport/internal/version"
@@ -65,20 +64,18 @@ type Caller interface {
 type Asker struct {
 	Client Caller
 
-	asking atomic.Int64
+	places places
 }
 
-// maxAsking bounds how many questions are open at once, those of targets among them;
-// at the door limits.unauthenticated fires before.
-const maxAsking = 4096
-
 // Ask returns nil for yes, an error that wraps ErrRefused for no, and any other error
-// where there was no decision, which is a no as well.
+// where there was no decision, which is a no as well: one that wraps ErrBusy where too
+// many questions are open.
 func (a *Asker) Ask(ctx context.Context, q Question, p conversation.Person) error {
-	defer a.asking.Add(-1)
-	if a.asking.Add(1) > maxAsking {
-		return fmt.Errorf("ask authd for the second factor of %s: %d questions are open already", q.Identity.Account.Name, maxAsking)
+	leave, err := a.places.take(ctx, placeOf(q))
+	if err != nil {
+		return fmt.Errorf("ask authd for the second factor of %s: %w", q.Identity.Account.Name, err)
 	}
+	defer leave()
 	outcome, err := a.Client.Call(ctx, request(q), p)
 	if err != nil {
 		return fmt.Errorf("ask authd for the second factor of %s: %w", q.Identity.Account.Name, err)

@@ -26,7 +26,7 @@ const maxKeyExchange = 20 * time.Second
 var (
 	errHandshake   = errors.New("the handshake took too long")
 	errKeyExchange = errors.New("the key exchange took too long")
-	errGone        = errors.New("the client went away")
+	errGone        = auth.ErrGone
 )
 
 // serve leads one connection from its first byte to its last.

@@ -4,6 +4,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -49,7 +50,9 @@ func (c *connection) stepUp(ctx context.Context, w *way, with companion) error {
 	if err != nil {
 		c.event(ctx, slog.LevelWarn, audit.StepUp, append(attrs, slog.String("result", "refused"), slog.String("error", short(err.Error())))...)
 		text := fmt.Sprintf("%s needs a second factor of its own", w.target.Name)
-		if with.person == nil || with.reads {
+		if errors.Is(err, secondfactor.ErrBusy) {
+			text += ", and too many questions are open just now: answer or close those, and try again"
+		} else if with.person == nil || with.reads {
 			text += fmt.Sprintf(": run `ssh %s mfa %s` first, or log in at a terminal", c.config().Name, w.target.Name)
 		}
 		return &refusal{ssh.Prohibited, text}
