@@ -47,8 +47,11 @@ ssh -J. Without --group the user's groups are those that this machine knows. Wit
 --source the source is not known. Exit code 0 is a yes to all that was asked, 1 a no.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if q.user == "" || q.target == "" {
-				return cli.Usagef("--user and --target are needed")
+			if q.user == "" {
+				return cli.Usagef("--user is missing: who is to reach the target")
+			}
+			if q.target == "" {
+				return cli.Usagef("--target is missing: its name, an alias or its address")
 			}
 			conf, err := config.LoadWithoutTrust(*path)
 			if err != nil {
@@ -263,7 +266,7 @@ func explanationJSON(e policy.Explanation, q policy.Query, details []detail) any
 		for _, c := range s.Conditions {
 			conditions = append(conditions, condition{c.Name, c.Want, c.Have, c.Truth.String()})
 		}
-		steps = append(steps, step{s.Index, s.Rule.Name, s.Rule.At(), string(s.Rule.Action), s.Truth.String(), s.Matched, s.Verdict(), conditions})
+		steps = append(steps, step{s.Index + 1, s.Rule.Name, s.Rule.At(), string(s.Rule.Action), s.Truth.String(), s.Matched, s.Verdict(), conditions})
 	}
 	if details == nil {
 		details = []detail{}

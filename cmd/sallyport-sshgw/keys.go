@@ -3,11 +3,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
-	"os"
+	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/sallyport-mfa/sallyport/internal/cli"
 	"github.com/sallyport-mfa/sallyport/sshgw/config"
@@ -39,12 +42,31 @@ KIND is host, user-ca or host-ca.`,
 	return c
 }
 
+// oneKind wants one kind of keys.
+func oneKind(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cli.Usagef("%s needs one of %s", c.Name(), strings.Join(c.ValidArgs, ", "))
+	}
+	if len(args) > 1 {
+		return cli.Usagef("%q is one argument too many", args[1])
+	}
+	return cobra.OnlyValidArgs(c, args)
+}
+
 func keysFolder(path string) (keys.Folder, error) {
 	c, err := config.LoadWithoutTrust(path)
 	if err != nil {
 		return keys.Folder{}, err
 	}
 	return keys.In(c.Keys.Dir), nil
+}
+
+// beforeTheFirst says who makes keys where there are none yet.
+func beforeTheFirst(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return cli.WithHint(err, "start the gateway once: it makes them")
+	}
+	return err
 }
 
 func keysList(path *string) *cobra.Command {
@@ -59,7 +81,7 @@ func keysList(path *string) *cobra.Command {
 				return failed(err)
 			}
 			list, err := f.List()
-			if err != nil {
+			if err = beforeTheFirst(err); err != nil {
 				return failed(err)
 			}
 			t := cli.Stdio()
@@ -83,7 +105,7 @@ func keysRotate(path *string) *cobra.Command {
 	c := &cobra.Command{
 		Use:       "rotate host|user-ca|host-ca",
 		Short:     "Do the next step of a change of keys",
-		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		Args:      oneKind,
 		ValidArgs: []string{"host", "user-ca", "host-ca"},
 		RunE: func(_ *cobra.Command, args []string) error {
 			f, err := keysFolder(*path)
@@ -94,16 +116,18 @@ func keysRotate(path *string) *cobra.Command {
 			t := cli.Stdio()
 			if finish {
 				if err := f.Finish(kind); err != nil {
-					return failed(err)
+					return failed(beforeTheFirst(err))
 				}
 				t.Printf("The retired key is gone. Now: %s\n", reloadHint)
 				return nil
 			}
 			done, err := f.Rotate(kind, grace)
 			if err != nil {
-				return failed(err)
+				return failed(beforeTheFirst(err))
 			}
-			t.Printf("%s\n", rotated(kind, done, grace))
+			for _, line := range rotated(kind, done, grace) {
+				t.Printf("%s\n", line)
+			}
 			return nil
 		},
 	}
@@ -113,17 +137,32 @@ func keysRotate(path *string) *cobra.Command {
 }
 
 // rotated says what was done and what is to be done before the next step.
-func rotated(kind keys.Kind, done keys.Stage, grace time.Duration) string {
+func rotated(kind keys.Kind, done keys.Stage, grace time.Duration) []string {
 	again := fmt.Sprintf("sallyport-sshgw keys rotate %s", kind)
 	if done == keys.Current {
-		return fmt.Sprintf("The new key has taken over, and the old one is still believed. Now: %s\nWhen all is well: %s --finish", reloadHint, again)
+		return []string{"The new key has taken over, and the old one is still believed. Now: " + reloadHint, "When all is well: " + again + " --finish"}
 	}
 	first := map[keys.Kind]string{
 		keys.Host:   "Clients with UpdateHostKeys learn it when they connect.",
 		keys.UserCA: "Give it to every target: sallyport-sshgw keys public user-ca prints what belongs into TrustedUserCAKeys.",
-		keys.HostCA: "Give it to every client: sallyport-sshgw keys public host-ca prints what belongs into known_hosts.",
+		keys.HostCA: "Give it to every client: " + knownHostsHint + " prints what belongs into known_hosts.",
 	}[kind]
-	return fmt.Sprintf("The coming key is made. Now: %s\n%s\nNot before %v from now: %s", reloadHint, first, grace, again)
+	return []string{"The coming key is made. Now: " + reloadHint, first, "Not before " + span(grace) + " from now: " + again}
+}
+
+// knownHostsHint is the command that names the targets alone.
+const knownHostsHint = "sallyport ssh-config --known-hosts --host-ca KEYS_DIR/host_ca.pub"
+
+// span is a duration as people say it, where it is whole days.
+func span(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d <= 0 || d%day != 0:
+		return d.String()
+	case d == day:
+		return "1 day"
+	}
+	return fmt.Sprintf("%d days", d/day)
 }
 
 func keysPublic(path *string) *cobra.Command {
@@ -132,21 +171,26 @@ func keysPublic(path *string) *cobra.Command {
 		Use:   "public user-ca|host-ca|host",
 		Short: "Print what makes others believe the keys",
 		Long: `Of user-ca: the lines of a target's TrustedUserCAKeys (sshd_config). Of host-ca and
-host: the lines of a client's known_hosts, for the hosts of --hosts.`,
-		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+host: the lines of a client's known_hosts, for the hosts of --hosts. Of host-ca they say
+that the gateway may speak for those hosts, so they are to be the targets and no others:
+"sallyport ssh-config --known-hosts" prints them for the targets that there are.`,
+		Args:      oneKind,
 		ValidArgs: []string{"host", "user-ca", "host-ca"},
 		RunE: func(_ *cobra.Command, args []string) error {
-			f, err := keysFolder(*path)
+			kind := keys.Kind(args[0])
+			if kind == keys.HostCA && hosts == "" {
+				return cli.WithHint(cli.Usagef("--hosts is missing: the targets for which clients are to believe the gateway, as in known_hosts"),
+					knownHostsHint+" prints the lines for all targets")
+			}
+			c, err := config.LoadWithoutTrust(*path)
 			if err != nil {
 				return failed(err)
 			}
-			pattern := hosts
-			if pattern == "" {
-				if pattern, err = hostsOf(keys.Kind(args[0])); err != nil {
-					return failed(err)
-				}
+			if hosts == "" {
+				hosts = knownhosts.Normalize(c.Address())
 			}
-			text, err := f.Public(keys.Kind(args[0]), pattern)
+			text, err := keys.In(c.Keys.Dir).Public(kind, hosts)
+			err = beforeTheFirst(err)
 			if err != nil {
 				return failed(err)
 			}
@@ -154,17 +198,6 @@ host: the lines of a client's known_hosts, for the hosts of --hosts.`,
 			return failed(err)
 		},
 	}
-	c.Flags().StringVar(&hosts, "hosts", "", "`names` of hosts as in known_hosts (default: every target for host-ca, this machine for host)")
+	c.Flags().StringVar(&hosts, "hosts", "", "`names` of hosts as in known_hosts (needed for host-ca; default for host: the gateway)")
 	return c
-}
-
-func hostsOf(kind keys.Kind) (string, error) {
-	if kind != keys.Host {
-		return "*", nil
-	}
-	name, err := os.Hostname()
-	if err != nil {
-		return "", cli.WithHint(fmt.Errorf("look up this machine's name: %w", err), "name the gateway with --hosts")
-	}
-	return name, nil
 }

@@ -26,10 +26,14 @@ import (
 func main() { os.Exit(run()) }
 
 func run() int {
-	err := command().ExecuteContext(context.Background())
+	ran, err := command().ExecuteContextC(context.Background())
 	var work *failure
 	if err != nil && !errors.As(err, &work) && !errors.Is(err, cli.ErrReported) {
-		err = &cli.UsageError{Err: cli.WithHint(err, "see: sallyport-sshgw --help")}
+		help := "sallyport-sshgw"
+		if ran != nil {
+			help = ran.CommandPath()
+		}
+		err = &cli.UsageError{Err: cli.WithHint(err, "see: "+help+" --help")}
 	}
 	return cli.Stdio().Fail("sallyport-sshgw", err)
 }
@@ -44,7 +48,8 @@ func failed(err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, fs.ErrNotExist) {
+	var hint *cli.Hint
+	if errors.Is(err, fs.ErrNotExist) && !errors.As(err, &hint) {
 		err = cli.WithHint(err, "docs/how-to/run-a-gateway.md says which files a gateway needs")
 	}
 	return &failure{err}

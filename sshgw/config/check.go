@@ -58,6 +58,7 @@ func (f Finding) String() string {
 func (c *Config) Check(ctx context.Context, people directory.Directory, now time.Time) []Finding {
 	k := &checker{c: c}
 	k.places()
+	k.startable()
 	k.keysOfUsers()
 	k.userCAs()
 	k.hostKeys()

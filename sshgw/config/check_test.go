@@ -100,6 +100,24 @@ func TestCheckFindsNothingWhereNothingIsWrong(t *testing.T) {
 	}
 }
 
+func TestCheckFindsWhatKeepsTheGatewayFromStarting(t *testing.T) {
+	s := newSite(t)
+	s.head += "record.group='no-such-group-here'\n"
+	if got := s.check(t, good); !strings.Contains(got, "sshgw.toml:5: error: record.group: group: unknown group no-such-group-here") {
+		t.Errorf("the group is not there; found:\n%s", got)
+	}
+	for name, want := range map[string]string{"user_ca": "error: keys.dir: read the key", "host_ca.next": "error: keys.dir:"} {
+		s := newSite(t)
+		if err := os.Mkdir(s.file("state/keys"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, s.file("state/keys/"+name), "garbage")
+		if got := s.check(t, good); !strings.Contains(got, want) {
+			t.Errorf("%s is garbage; found:\n%s", name, got)
+		}
+	}
+}
+
 func TestCheckFindsRulesThatAreNotWhatTheySeem(t *testing.T) {
 	for name, c := range map[string]struct{ rules, want string }{
 		"none":               {"", "there is no [[rule]]"},

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -108,6 +109,28 @@ func (r *Ring) Read() (use func(), err error) {
 }
 
 var errIncomplete = errors.New("a host key or a CA's key is missing, though there are others")
+
+// Check says why a gateway that starts now would not take the folder; one that is not
+// there, and keys that are missing altogether, it would make. It makes none.
+func (f Folder) Check() error {
+	all, err := f.read()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, kind := range []Kind{UserCA, HostCA} {
+		var some, current bool
+		for _, k := range all {
+			some, current = some || k.Kind == kind, current || k.Kind == kind && k.Stage == Current
+		}
+		if some && !current {
+			return fmt.Errorf("read the gateway's keys in %s: %w", f.Dir, errIncomplete)
+		}
+	}
+	return nil
+}
 
 // List is the keys in force, as [Folder.List] has them.
 func (r *Ring) List() []Key { return r.now.Load().all }

@@ -3,9 +3,11 @@
 package doctor
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/sallyport-mfa/sallyport/authd/config"
 	gatewayconfig "github.com/sallyport-mfa/sallyport/sshgw/config"
@@ -30,16 +32,28 @@ func (h *Host) examineGateway(c *config.Config) []Finding {
 	if c != nil && c.Gateway.User == "" {
 		r.fail("authd", "gateway.user is not set in authd.toml, so authd answers no gateway and nobody comes in", `[gateway] user = "sallyport-sshgw" in authd.toml, and restart authd`)
 	}
-	for _, s := range []struct{ name, what, fix string }{
-		{"sshgw.sock", "authd cannot be asked, so nobody comes in through the gateway", "systemctl enable --now sallyport-authd-sshgw.socket"},
-		{control.SocketName, "the gateway does not run", startGateway},
-	} {
-		socket := g.SocketDir + "/" + s.name
-		if _, err := os.Lstat(h.path(socket)); err != nil {
-			r.fail(socket, s.what+": "+err.Error(), s.fix)
-		} else {
-			r.ok(socket, "it is there")
-		}
+	socket := g.SocketDir + "/sshgw.sock"
+	if _, err := os.Lstat(h.path(socket)); err != nil {
+		r.fail(socket, "authd cannot be asked, so nobody comes in through the gateway: "+err.Error(), "systemctl enable --now sallyport-authd-sshgw.socket")
+	} else {
+		r.ok(socket, "it is there")
+	}
+	// systemd makes this one, and it is there without a gateway as well: an answer is wanted.
+	socket = g.SocketDir + "/" + control.SocketName
+	if err := gatewayAnswers(h.path(socket)); err != nil {
+		r.fail("sallyport-sshgw", "the gateway does not answer: "+err.Error(), startGateway)
+	} else {
+		r.ok("sallyport-sshgw", "it answers")
 	}
 	return r.findings
+}
+
+// gatewayTimeout bounds the wait for the gateway's answer.
+const gatewayTimeout = 5 * time.Second
+
+func gatewayAnswers(path string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), gatewayTimeout)
+	defer cancel()
+	_, err := (&control.Client{Path: path}).Status(ctx)
+	return err
 }
