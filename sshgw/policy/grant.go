@@ -81,6 +81,17 @@ func (g *Grant) MayWrite(path string) bool {
 	return g.by != nil && (g.by.all || g.by.write.match(path, g.who))
 }
 
+// MayReadBelow says that whatever is below a folder may be read: one pattern that ends with
+// ** permits all of it.
+func (g *Grant) MayReadBelow(path string) bool {
+	return g.by != nil && (g.by.all || g.by.read.below(path, g.who))
+}
+
+// MayWriteBelow is MayReadBelow for writing.
+func (g *Grant) MayWriteBelow(path string) bool {
+	return g.by != nil && (g.by.all || g.by.write.below(path, g.who))
+}
+
 // MayForward says whether a connection to host:port may be opened from the target
 // (ssh -L, -D, -W). exact says that the rule names this very destination, without a pattern.
 func (g *Grant) MayForward(host string, port uint16) (may, exact bool) {

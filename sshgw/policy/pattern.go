@@ -206,6 +206,25 @@ func (p *paths) match(path string, who person) bool {
 	return false
 }
 
+// below says that every path below a folder is among them, by one pattern. Several that only
+// do so together are not found.
+func (p *paths) below(path string, who person) bool {
+	if !cleanPath(path) {
+		return false
+	}
+	if p.all {
+		return true
+	}
+	path = strings.TrimSuffix(path, "/") + "/"
+	for _, one := range p.some {
+		// What ** at the end stands for may be longer by whatever follows.
+		if n := len(one.tokens); n > 0 && one.tokens[n-1].kind == anyText && one.match(path, who) {
+			return true
+		}
+	}
+	return false
+}
+
 // exact says whether a pattern without a wildcard is this path.
 func (p *paths) exact(path string, who person) bool {
 	for _, one := range p.some {

@@ -164,3 +164,45 @@ func TestPaths(t *testing.T) {
 		}
 	}
 }
+
+func TestBelowIsTrueOnlyOfWholeTrees(t *testing.T) {
+	who := person{"alice", "root"}
+	for _, c := range []struct {
+		pattern, folder string
+		want            bool
+	}{
+		{"/**", "/", true},
+		{"/**", "/srv", true},
+		{"/srv/**", "/srv", true},
+		{"/srv/**", "/srv/a/b", true},
+		{"/srv/**", "/", false},
+		{"/srv/**", "/srvs", false},
+		{"/srv/*", "/srv", false},
+		{"/srv/**/x", "/srv", false},
+		{"/srv/**.txt", "/srv", false},
+		{"/srv/*/**", "/srv", false},
+		{"/srv/*/**", "/srv/a", true},
+		{"/home/%u/**", "/home/alice", true},
+		{"/home/%u/**", "/home/bob", false},
+		{"/srv/a**", "/srv", false},
+		{"/srv/a**", "/srv/ab", true},
+		{"/srv", "/srv", false},
+		{"/srv/**", "/srv/..", false},
+		{"/srv/**", "srv", false},
+	} {
+		p, err := newPaths([]string{c.pattern})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.below(c.folder, who); got != c.want {
+			t.Errorf("%s, below %s: %v", c.pattern, c.folder, got)
+		}
+		if c.want {
+			for _, more := range []string{"/x", "/.x", "/x/y.txt", "/\xff/é"} {
+				if path := strings.TrimSuffix(c.folder, "/") + more; !p.match(path, who) {
+					t.Errorf("%s does not hold %s", c.pattern, path)
+				}
+			}
+		}
+	}
+}

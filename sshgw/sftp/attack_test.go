@@ -14,6 +14,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sallyport-mfa/sallyport/internal/directory"
+	"github.com/sallyport-mfa/sallyport/sshgw/inventory"
+	"github.com/sallyport-mfa/sallyport/sshgw/policy"
 )
 
 const (
@@ -225,7 +231,150 @@ func (r shallow) MayRead(p string) bool {
 	rest, okay := strings.CutPrefix(p, r.dir+"/")
 	return okay && strings.Count(rest, "/") < 2
 }
-func (r shallow) MayWrite(p string) bool { return r.MayRead(p) }
+func (r shallow) MayWrite(p string) bool  { return r.MayRead(p) }
+func (shallow) MayReadBelow(string) bool  { return false }
+func (shallow) MayWriteBelow(string) bool { return false }
+
+// What is in a folder is not read by a rule for another place, whatever its patterns look at.
+func TestAMovedFolderMakesNothingReadable(t *testing.T) {
+	dir := realDir(t)
+	set, err := policy.Compile([]policy.Rule{{
+		Name: "x", Users: []string{"*"}, Targets: []string{"*"}, Logins: []string{"*"},
+		SFTPRead:  &[]string{dir + "/w/pub/*.txt", dir + "/w/log/**.log", dir + "/all/**"},
+		SFTPWrite: &[]string{dir + "/w/**", dir + "/all/**"},
+	}})
+	must(t, err)
+	g := set.Decide(t.Context(), policy.Query{Account: directory.Account{Name: "alice"}, Login: "root", Target: &inventory.Target{Name: "db1"}})
+	server, err := startServer(dir)
+	must(t, err)
+	s := siteWith(t, dir, &g, server, nil).init()
+	s.put("w/private/key.txt", "secret")
+	s.put("w/private/x.log", "secret")
+	s.put("all/dir/file", "x")
+	s.wantCode(denial, fxpRename, "w/private/key.txt", "w/pub/key.txt")
+	for _, to := range []string{"w/pub", "w/log/x", "all/private"} {
+		s.wantCode(denial, fxpRename, "w/private", to)
+		s.wantCode(denial, fxpExtended, extPosixRename, "w/private", to)
+	}
+	for _, path := range []string{"w/pub/key.txt", "w/log/x/x.log", "all/private/key.txt"} {
+		if p := s.ask(fxpOpen, path, flagsR, noAttrs); p[0] == fxpHandle {
+			t.Errorf("%s is open", path)
+		}
+	}
+	// What could be read anyhow moves.
+	s.wantCode(ok, fxpRename, "all/dir", "all/moved")
+	s.wantCode(ok, fxpRename, "all/moved", "w/moved")
+}
+
+// A FIFO is opened when somebody opens its other end: until then nobody else had a turn.
+func TestAFIFODoesNotHoldTheTurn(t *testing.T) {
+	dir := realDir(t)
+	var turns Turns
+	one := func() *site {
+		server, err := startServer(dir)
+		must(t, err)
+		return siteWith(t, dir, area{Read: []string{dir}, Write: []string{dir}}, server, func(f *Filter) { f.Turns, f.Place = &turns, "db1" }).init()
+	}
+	s, victim := one(), one()
+	s.put("x", "x")
+	must(t, unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600))
+	s.link("fifo", "link")
+	l, err := net.Listen("unix", filepath.Join(dir, "socket"))
+	must(t, err)
+	defer l.Close()
+	for _, name := range []string{"fifo", "link", "socket", "./fifo"} {
+		s.wantCode(denial, fxpOpen, name, flagsR, noAttrs)
+		s.wantCode(denial, fxpOpen, name, flagsW, noAttrs)
+	}
+	if p := victim.ask(fxpStat, "x"); p[0] != fxpAttrs {
+		t.Errorf("the other session reads %q", p)
+	}
+	if p := s.ask(fxpStat, "fifo"); p[0] != fxpAttrs { // to look at it does no harm
+		t.Errorf("stat: %q", p)
+	}
+}
+
+// What a server answers is kept for a while, and so is not as long as it likes.
+func TestAServerThatAnswersAtLengthEndsTheSession(t *testing.T) {
+	rules := area{Read: []string{"/home/pub"}, Write: []string{"/home/pub"}}
+	pad := strings.Repeat("x", maxAnswer)
+	for name, c := range map[string]struct {
+		rules area
+		what  byte
+		reply func(id []byte) []byte
+	}{
+		"handle": {area{All: true}, fxpOpen, func(id []byte) []byte {
+			return finish(addString(append(start(nil, fxpHandle), id...), pad[:maxHandle+1]))
+		}},
+		"handle where paths are restricted": {rules, fxpOpen, func(id []byte) []byte {
+			return finish(addString(append(start(nil, fxpHandle), id...), pad[:maxHandle+1]))
+		}},
+		"attributes of our own request": {rules, fxpLstat, func(id []byte) []byte {
+			return finish(append(append(append(start(nil, fxpAttrs), id...), 0, 0, 0, 4, 0, 0, 0x41, 0xff), pad...))
+		}},
+		"a status of our own request": {rules, fxpLstat, func(id []byte) []byte {
+			return finish(addString(append(append(start(nil, fxpStatus), id...), 0, 0, 0, 2), pad))
+		}},
+		"a path of our own request": {rules, fxpReadlink, func(id []byte) []byte {
+			p := append(append(start(nil, fxpName), id...), 0, 0, 0, 1)
+			return finish(addString(addString(p, "/home/pub"), pad))
+		}},
+		"a status": {area{All: true}, fxpOpen, func(id []byte) []byte {
+			return finish(addString(append(append(start(nil, fxpStatus), id...), 0, 0, 0, 4), pad))
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, server, in := peer(t, c.rules, nil)
+			greet(t, s, server, in, "/home")
+			go s.client.Write(s.packet(fxpOpen, "pub/x", flagsR, noAttrs))
+			go func() {
+				for {
+					p, err := in.next()
+					if err != nil {
+						return
+					}
+					reply := finish(append(append(start(nil, fxpAttrs), p[5:9]...), 0, 0, 0, 4, 0, 0, 0x81, 0xff))
+					if c.what == fxpReadlink { // there is a link to ask about
+						reply[len(reply)-2] = 0xa1
+					}
+					if p[4] == c.what {
+						reply = c.reply(p[5:9])
+					}
+					if _, err := server.Write(reply); err != nil {
+						return
+					}
+				}
+			}()
+			go io.Copy(io.Discard, s.client)
+			if err := <-s.done; !errors.Is(err, ErrProtocol) {
+				t.Errorf("Run returns %v", err)
+			}
+		})
+	}
+}
+
+func TestHandlesDoNotFillTheMemory(t *testing.T) {
+	s := &session{handles: map[string]*handle{}, report: func(Op) {}}
+	long := "/" + strings.Repeat("x", maxPath-2)
+	for n := range uint32(maxHandles) {
+		name := binary.BigEndian.AppendUint32(nil, n)
+		reply := addString(append([]byte{fxpHandle}, 0, 0, 0, 1), append(name, strings.Repeat("y", maxHandle-4)...))
+		s.opened(&pending{op: Op{Path: long}, access: access{read: true}}, reply, 0)
+	}
+	held := 0
+	for _, h := range s.handles {
+		held += h.called()
+	}
+	if held > maxNames || held != s.names || held < maxNames/2 {
+		t.Errorf("%d bytes of names are held, and %d are counted", held, s.names)
+	}
+	for _, h := range s.handles {
+		s.forget(h)
+	}
+	if s.names != 0 {
+		t.Errorf("%d bytes are counted of none", s.names)
+	}
+}
 
 func TestWhatNamesAPathIsJudged(t *testing.T) {
 	s := jail(t)
@@ -292,7 +441,7 @@ func TestUnknownRequestsPassWhereNothingIsRestricted(t *testing.T) {
 	s.wantCode(fxEOF, fxpRead, h, uint64(4), uint32(100))
 	s.wantCode(ok, fxpClose, h)
 	must(t, s.close())
-	want := []Op{{Kind: "read", Path: s.dir + "/file", Bytes: 4, SHA256: sum([]byte("text")), Result: ResultOK}}
+	want := []Op{{Kind: "extension evil@example.com", Result: "not supported"}, {Kind: "read", Path: s.dir + "/file", Bytes: 4, SHA256: sum([]byte("text")), Result: ResultOK}}
 	if got := s.told(); !slices.Equal(got, want) {
 		t.Errorf("told %+v", got)
 	}

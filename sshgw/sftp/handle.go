@@ -13,8 +13,14 @@ import (
 // maxHandles bounds those that are open. OpenSSH's server has fewer.
 const maxHandles = 4096
 
+// maxNames bounds what they and their files are called, in bytes all in all.
+const maxNames = 4 << 20
+
 // maxHeld bounds what waits in a session for bytes that come before it.
 const maxHeld = 4 << 20
+
+// called is how many bytes of maxNames the handle takes.
+func (h *handle) called() int { return len(h.name) + len(h.path) }
 
 // access is what a handle was opened for.
 type access struct {

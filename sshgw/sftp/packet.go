@@ -73,6 +73,7 @@ const (
 	modeType = 0o170000
 	modeLink = 0o120000
 	modeDir  = 0o040000
+	modeFile = 0o100000
 )
 
 const (
@@ -80,6 +81,10 @@ const (
 	version = 3
 	// maxPacket bounds one. OpenSSH sends no more than 256 KiB.
 	maxPacket = 1 << 20
+	// maxAnswer bounds what is kept of an answer, and those that are short by their nature.
+	maxAnswer = 16 << 10
+	// maxHandle is that of the draft.
+	maxHandle = 256
 	// usualPacket is what a buffer has from the beginning.
 	usualPacket = 33 << 10
 )

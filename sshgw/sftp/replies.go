@@ -73,6 +73,12 @@ func (s *session) reply(p []byte) error {
 	if !ok {
 		return nil
 	}
+	switch kind := p[4]; {
+	case (to.direct || kind == fxpStatus || kind == fxpHandle || kind == fxpAttrs) && len(p) > maxAnswer:
+		return fmt.Errorf("the target: %w: an answer of type %d and %d bytes", ErrProtocol, kind, len(p))
+	case kind == fxpHandle && len(p) > 4+1+4+4+maxHandle:
+		return fmt.Errorf("the target: %w: a handle of %d bytes", ErrProtocol, len(p)-(4+1+4+4))
+	}
 	switch {
 	case to.direct:
 		s.answers <- answer{own, bytes.Clone(p[4:])} // has room for all that can be asked
@@ -137,7 +143,10 @@ func (s *session) account(to *pending, p []byte) {
 		if to.op.Kind != "" {
 			op := to.op
 			// Where relative paths begin is known by now.
-			if op.Path = s.absolute(op.Path); op.To != "" && op.Kind != "symlink" {
+			if op.Path != "" {
+				op.Path = s.absolute(op.Path)
+			}
+			if op.To != "" && op.Kind != "symlink" {
 				op.To = s.absolute(op.To)
 			}
 			if op.Result = result(code); !isStatus {
@@ -180,9 +189,16 @@ func (s *session) opened(to *pending, p []byte, code uint32) *handle {
 	h.name = string(name)
 	s.mu.Lock()
 	old := s.handles[h.name]
-	room := old != nil || len(s.handles) < maxHandles
+	names := s.names + h.called()
+	if old != nil {
+		names -= old.called()
+	}
+	room := (old != nil || len(s.handles) < maxHandles) && names <= maxNames
 	if room {
-		s.handles[h.name] = h
+		s.handles[h.name], s.names = h, names
+	} else if old != nil { // its name means another file now
+		delete(s.handles, old.name)
+		s.names -= old.called()
 	}
 	s.mu.Unlock()
 	if old != nil {
@@ -199,5 +215,6 @@ func (s *session) forget(h *handle) {
 	defer s.mu.Unlock()
 	if s.handles[h.name] == h {
 		delete(s.handles, h.name)
+		s.names -= h.called()
 	}
 }

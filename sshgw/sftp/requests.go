@@ -194,7 +194,16 @@ func (s *session) describeExtended(p *pending, ext string, c cursor) {
 		to.mu.Lock()
 		to.writes.lose(&s.held) // what it holds did not come by here
 		to.mu.Unlock()
+	default:
+		if !known[ext] && ext != extHome { // what it does nobody knows, but that it was asked for
+			p.op = Op{Kind: extension(ext)}
+		}
 	}
+}
+
+// extension is the Kind of a request that is not known.
+func extension(name string) string {
+	return "extension " + printable([]byte(name[:min(len(name), 128)]))
 }
 
 // closing marks a handle that is being closed: its name may mean another file soon.

@@ -40,6 +40,10 @@ type Rules interface {
 	MaySFTP() (may, unrestricted bool)
 	MayRead(path string) bool
 	MayWrite(path string) bool
+	// MayReadBelow and MayWriteBelow say that this is so of all that could be in a folder,
+	// whatever its name and however deep.
+	MayReadBelow(folder string) bool
+	MayWriteBelow(folder string) bool
 }
 
 // DefaultTimeout is how long a target may take for what a judgement rests on.
@@ -178,6 +182,7 @@ type session struct {
 	from    int // where to look for one that is free
 	ended   bool
 	handles map[string]*handle
+	names   int    // bytes of what handles and their paths are called
 	home    string // where relative paths begin, "" as long as it is not known
 }
 

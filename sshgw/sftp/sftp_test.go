@@ -51,6 +51,8 @@ func in(folders []string, path string) bool {
 func (a area) MaySFTP() (may, unrestricted bool) { return true, a.All }
 func (a area) MayRead(path string) bool          { return in(a.Read, path) }
 func (a area) MayWrite(path string) bool         { return in(a.Write, path) }
+func (a area) MayReadBelow(path string) bool     { return in(a.Read, path) }
+func (a area) MayWriteBelow(path string) bool    { return in(a.Write, path) }
 
 type stdio struct{}
 
