@@ -35,7 +35,7 @@ func sealCommand(ts *testscript.TestScript, neg bool, args []string) {
 func castOf(t *testing.T, output ...string) string {
 	t.Helper()
 	var b strings.Builder
-	b.WriteString(`{"version":2,"width":80,"height":24,"sallyport":{"session":"s","user":"alice","target":"db1","login":"root","terminal":true,"input":false}}`)
+	b.WriteString(`{"version":2,"width":80,"height":24,"sallyport":{"channel":"s","user":"alice","target":"db1","login":"root","terminal":true,"input":false}}`)
 	for i, text := range output {
 		data, err := json.Marshal(text)
 		if err != nil {

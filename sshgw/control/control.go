@@ -123,7 +123,7 @@ func (s *Server) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p, known := r.Context().Value(peerKey{}).(peer)
 		if !known || !p.may(s.self, s.group) {
-			s.Logger.Warn("refused at the control socket", slog.Int("uid", int(p.uid)), slog.Int("pid", int(p.pid)))
+			s.Logger.Warn("refused at the control socket", slog.Int("by_uid", int(p.uid)), slog.Int("by_pid", int(p.pid)))
 			answer(w, http.StatusForbidden, errorBody{"only root and the gateway's group may ask"})
 			return
 		}
@@ -162,8 +162,8 @@ func (s *Server) endUser(w http.ResponseWriter, r *http.Request) {
 func (s *Server) ended(ctx context.Context, c roster.Connection) {
 	p, _ := ctx.Value(peerKey{}).(peer)
 	s.Audit.Event(ctx, slog.LevelWarn, audit.Ended,
-		slog.String("connection", c.ID), slog.String("session", c.Session), slog.String("user", c.User), slog.String("source", c.Source),
-		slog.Int("by_uid", int(p.uid)), slog.Int("by_pid", int(p.pid)))
+		audit.Who{Connection: c.ID, Session: c.Session, User: c.User, Source: c.Source}.
+			Attrs(slog.Int("by_uid", int(p.uid)), slog.Int("by_pid", int(p.pid)))...)
 }
 
 func answer(w http.ResponseWriter, status int, body any) {

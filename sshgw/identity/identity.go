@@ -36,7 +36,8 @@ const (
 // over, and only read after that: it is safe for concurrent use.
 type Identity struct {
 	Account   directory.Account // whom the gateway's rules know; Name is canonical
-	SessionID string            // SHA-256 of the SSH session identifier, in hex: names the connection
+	SessionID string            // SHA-256 of the SSH session identifier, in hex: names the connection over the network
+	Inner     string            // the same of a connection inside a jump, "" outside
 	Source    netip.AddrPort    // of the client, IPv4 unmapped
 	Local     netip.AddrPort    // where it reached the gateway
 	Method    Method

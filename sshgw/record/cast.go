@@ -37,8 +37,10 @@ type castHeader struct {
 
 // castMeta is what asciicast has no name for.
 type castMeta struct {
-	Session    string `json:"session"`
+	Channel    string `json:"channel"`
 	Connection string `json:"connection,omitempty"`
+	Session    string `json:"session,omitempty"`
+	Inner      string `json:"inner,omitempty"`
 	User       string `json:"user"`
 	Target     string `json:"target"`
 	Login      string `json:"login"`
@@ -48,7 +50,7 @@ type castMeta struct {
 	Input      bool   `json:"input"`
 }
 
-// What players are told where there is no terminal.
+// What players are told where there is no terminal, or one that has no size yet.
 const noWidth, noHeight = 80, 24
 
 // maxSize is the most columns or rows that a Reader takes.
@@ -64,11 +66,11 @@ func header(m Meta) ([]byte, error) {
 		Version: 2, Width: bounded(m.Width), Height: bounded(m.Height), Timestamp: m.Started.Unix(), Command: m.Command,
 		Title: fmt.Sprintf("%s: %s@%s", m.User, m.Login, m.Target),
 		Sallyport: &castMeta{
-			Session: m.Session, Connection: m.Connection, User: m.User, Target: m.Target, Login: m.Login,
-			Source: m.Source, Rule: m.Rule, Terminal: m.Width > 0 && m.Height > 0, Input: m.Input,
+			Channel: m.Channel, Connection: m.Connection, Session: m.Session, Inner: m.Inner, User: m.User, Target: m.Target, Login: m.Login,
+			Source: m.Source, Rule: m.Rule, Terminal: m.Terminal, Input: m.Input,
 		},
 	}
-	if !h.Sallyport.Terminal {
+	if m.Width <= 0 || m.Height <= 0 {
 		h.Width, h.Height = noWidth, noHeight
 	}
 	if m.Term != "" {

@@ -114,8 +114,9 @@ func NewReader(r io.Reader, identities ...age.Identity) (*Reader, error) {
 	if s := h.Sallyport; s != nil {
 		m := &c.Info.Meta
 		c.Info.Ours = true
-		m.Session, m.Connection, m.User, m.Target, m.Login = s.Session, s.Connection, s.User, s.Target, s.Login
-		m.Source, m.Rule, m.Input = s.Source, s.Rule, s.Input
+		m.Channel, m.Connection, m.Session, m.Inner = s.Channel, s.Connection, s.Session, s.Inner
+		m.User, m.Target, m.Login = s.User, s.Target, s.Login
+		m.Source, m.Rule, m.Terminal, m.Input = s.Source, s.Rule, s.Terminal, s.Input
 		if !s.Terminal {
 			m.Width, m.Height = 0, 0
 		}

@@ -36,7 +36,7 @@ func TestARecordingThatWasCutOffIsReadUpToThere(t *testing.T) {
 
 func TestWhatIsNoRecordingOrNotInOrder(t *testing.T) {
 	const head = `{"version":2,"width":80,"height":24}` + "\n"
-	const ours = `{"version":2,"width":80,"height":24,"sallyport":{"session":"s","user":"a","target":"t","login":"l","terminal":true,"input":false}}` + "\n"
+	const ours = `{"version":2,"width":80,"height":24,"sallyport":{"channel":"s","user":"a","target":"t","login":"l","terminal":true,"input":false}}` + "\n"
 	for name, c := range map[string]struct {
 		text string
 		want error
@@ -132,4 +132,18 @@ func FuzzReader(f *testing.F) {
 			last = e.At
 		}
 	})
+}
+
+func TestTerminalWithoutASizeIsATerminal(t *testing.T) {
+	for _, terminal := range []bool{true, false} {
+		m := meta()
+		m.Terminal, m.Width, m.Height = terminal, 0, 0
+		head, err := header(m)
+		must(t, err)
+		c, err := NewReader(strings.NewReader(string(head)))
+		must(t, err)
+		if c.Info.Terminal != terminal || terminal != (c.Info.Width == noWidth) {
+			t.Errorf("terminal %v: %s gives %+v", terminal, head, c.Info.Meta)
+		}
+	}
 }

@@ -35,15 +35,18 @@ const maxSyncs = 16
 
 // Meta is what stands at the head of a recording.
 type Meta struct {
-	Session       string // id of the session, names the file; see validSession
-	Connection    string // identity.SessionID
+	Channel       string // the session channel's own name, names the file; see validName
+	Connection    string // these three as in the events of the log
+	Session       string
+	Inner         string // "" outside of a jump
 	User          string
 	Target, Login string
 	Source        string
 	Rule          string
 	Command       string // "" for a shell
 	Term          string
-	Width, Height int  // 0: there is no terminal
+	Terminal      bool // there is one, whatever its size is said to be
+	Width, Height int  // 0: not known
 	Input         bool // what is typed is recorded as well
 	Started       time.Time
 }
@@ -219,8 +222,8 @@ func (r *Recorder) Begin(m Meta) (*Recording, error) {
 	}
 }
 
-// validSession is what may name a file.
-var validSession = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{0,127}$`)
+// validName is what may name a file.
+var validName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{0,127}$`)
 
 // Names of files: folders by day, in UTC, and in them when it began and the session.
 const (
@@ -231,8 +234,8 @@ const (
 )
 
 func (r *Recorder) begin(m Meta) (*Recording, error) {
-	if !validSession.MatchString(m.Session) {
-		return nil, fmt.Errorf("begin a recording: %q cannot name a file", m.Session)
+	if !validName.MatchString(m.Channel) {
+		return nil, fmt.Errorf("begin a recording: %q cannot name a file", m.Channel)
 	}
 	if m.Started.IsZero() {
 		m.Started = r.opt.Now()
@@ -277,7 +280,7 @@ func (r *Recorder) create(m Meta) (*os.File, string, error) {
 	if info, err := root.Lstat(day); err != nil || !info.IsDir() {
 		return nil, "", errors.Join(err, fmt.Errorf("%s is no folder", day))
 	}
-	base := day + "/" + at.Format(nameForm) + "-" + m.Session
+	base := day + "/" + at.Format(nameForm) + "-" + m.Channel
 	end := extension
 	if len(r.recipients) > 0 {
 		end += sealedMark

@@ -24,8 +24,8 @@ var began = time.Date(2026, 3, 1, 10, 20, 30, 0, time.UTC)
 
 func meta() Meta {
 	return Meta{
-		Session: "s1", Connection: "c1", User: "alice", Target: "db1", Login: "root", Source: "192.0.2.1", Rule: "dba",
-		Term: "xterm", Width: 80, Height: 24, Started: began,
+		Channel: "s1", Connection: "c1", Session: "5e55", User: "alice", Target: "db1", Login: "root", Source: "192.0.2.1", Rule: "dba",
+		Term: "xterm", Terminal: true, Width: 80, Height: 24, Started: began,
 	}
 }
 
@@ -115,7 +115,7 @@ func TestARecordingIsAsciicast(t *testing.T) {
 	must(t, rec.Close())
 	text, err := os.ReadFile(filepath.Join(r.opt.Dir, rec.Name()))
 	must(t, err)
-	want := `{"version":2,"width":80,"height":24,"timestamp":1772360430,"title":"alice: root@db1","env":{"TERM":"xterm"},"sallyport":{"session":"s1","connection":"c1","user":"alice","target":"db1","login":"root","source":"192.0.2.1","rule":"dba","terminal":true,"input":false}}
+	want := `{"version":2,"width":80,"height":24,"timestamp":1772360430,"title":"alice: root@db1","env":{"TERM":"xterm"},"sallyport":{"channel":"s1","connection":"c1","session":"5e55","user":"alice","target":"db1","login":"root","source":"192.0.2.1","rule":"dba","terminal":true,"input":false}}
 [1.000000, "o", "$ \u001b[1mls\u001b[0m \"a\\b\" é\r\n"]
 [2.000000, "r", "132x50"]
 [3.000000, "ob", "//4="]
@@ -167,7 +167,7 @@ func TestNamesAndModes(t *testing.T) {
 	}
 	for _, session := range []string{"", "..", "../x", "a/b", "a\x00b", ".hidden", "-rf", strings.Repeat("x", 200), "a b", "é"} {
 		m := meta()
-		m.Session = session
+		m.Channel = session
 		if _, err := r.Begin(m); err == nil {
 			t.Errorf("session %q names a file", session)
 		}

@@ -118,7 +118,7 @@ func removeOld(root *os.Root, name string, before time.Time) (bool, error) {
 // Listed is a recording in the folder.
 type Listed struct {
 	Name    string // from the folder
-	Session string
+	Channel string // the session channel's own name
 	Started time.Time
 	Size    int64
 	Sealed  bool
@@ -155,7 +155,7 @@ func List(ctx context.Context, dir string, since, until time.Time) ([]Listed, er
 			if err != nil || at.Before(since) || at.After(until) {
 				continue
 			}
-			l := Listed{Name: day + "/" + name, Session: m[2], Started: at, Sealed: m[4] != ""}
+			l := Listed{Name: day + "/" + name, Channel: m[2], Started: at, Sealed: m[4] != ""}
 			if !l.look(root) {
 				continue // removed meanwhile
 			}

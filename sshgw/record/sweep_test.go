@@ -97,9 +97,9 @@ func TestList(t *testing.T) {
 	got, err := List(t.Context(), r.opt.Dir, began.Add(-12*time.Hour), began.Add(12*time.Hour))
 	must(t, err)
 	want := []Listed{
-		{Name: "2026-02-28/20260228T235959Z-early.cast", Session: "early", Started: time.Date(2026, 2, 28, 23, 59, 59, 0, time.UTC), Size: 1},
-		{Name: "2026-03-01/20260301T080000Z-b.cast.age", Session: "b", Started: time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC), Size: 1, Sealed: true},
-		{Name: live.Name(), Session: "s1", Started: began, Live: true},
+		{Name: "2026-02-28/20260228T235959Z-early.cast", Channel: "early", Started: time.Date(2026, 2, 28, 23, 59, 59, 0, time.UTC), Size: 1},
+		{Name: "2026-03-01/20260301T080000Z-b.cast.age", Channel: "b", Started: time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC), Size: 1, Sealed: true},
+		{Name: live.Name(), Channel: "s1", Started: began, Live: true},
 	}
 	for i := range got {
 		if got[i].Live {

@@ -56,6 +56,9 @@ func (r *Roster) Add(id *identity.Identity, end func(reason string)) *Entry {
 // shortest is how many hex digits name a connection, more where two are alike.
 const shortest = 8
 
+// Short is how a connection is named as a rule, and one that never came onto a roster.
+func Short(session string) string { return session[:min(shortest, len(session))] }
+
 // name is the shortest beginning of a session's id that nobody has. The caller holds mu.
 func (r *Roster) name(session string) string {
 	for n := shortest; n < len(session); n++ {

@@ -23,11 +23,12 @@ import (
 type Conn struct {
 	Identity *identity.Identity
 	SSH      ssh.Conn
-	Log      *slog.Logger // with the connection's id and user
+	Log      *slog.Logger // with what Who has
 	// Outer is the connection in which this one runs, nil for one over the network.
 	Outer *Conn
 
 	server *Server
+	entry  *roster.Entry
 	set    Settings
 	wire   *wire     // nil for an inner connection
 	closer io.Closer // what is below SSH
@@ -58,10 +59,35 @@ type Handler func(ctx context.Context, c *Conn, channels <-chan ssh.NewChannel, 
 func (s *Server) newConn(id *identity.Identity, sc ssh.Conn, w *wire, set Settings) *Conn {
 	c := &Conn{
 		Identity: id, SSH: sc, server: s, set: set, wire: w, closer: w, start: time.Now(),
-		Log: s.opt.Log.With(slog.String("session", id.SessionID), slog.String("user", id.Account.Name)),
 	}
+	if s.opt.Roster != nil {
+		c.entry = s.opt.Roster.Add(id, func(reason string) { c.End(reason, "") })
+	}
+	c.Log = c.who(s.opt.Log)
 	c.ctx, c.cancel = context.WithCancel(s.base)
 	return c
+}
+
+// Who is what joins the connection's lines.
+func (c *Conn) Who() audit.Who {
+	w := whoOf(c.Identity)
+	if c.entry != nil {
+		w.Connection = c.entry.ID()
+	}
+	return w
+}
+
+// whoOf is Who of a connection that is on no roster.
+func whoOf(id *identity.Identity) audit.Who {
+	return audit.Who{
+		Connection: roster.Short(id.SessionID), Session: id.SessionID, Inner: id.Inner,
+		User: id.Account.Name, Source: id.Source.Addr().String(),
+	}
+}
+
+// who makes a log whose lines have what Who has.
+func (c *Conn) who(log *slog.Logger) *slog.Logger {
+	return slog.New(log.Handler().WithAttrs(c.Who().Attrs()))
 }
 
 // run serves an authenticated connection over the network to its end.
@@ -69,12 +95,8 @@ func (s *Server) run(c *Conn, channels <-chan ssh.NewChannel, requests <-chan *s
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
 	s.mu.Unlock()
-	entry := (*roster.Entry)(nil)
-	if s.opt.Roster != nil {
-		entry = s.opt.Roster.Add(c.Identity, func(reason string) { c.End(reason, "") })
-	}
 	defer func() {
-		entry.Remove()
+		c.entry.Remove()
 		s.mu.Lock()
 		delete(s.conns, c)
 		s.mu.Unlock()
@@ -83,7 +105,7 @@ func (s *Server) run(c *Conn, channels <-chan ssh.NewChannel, requests <-chan *s
 	go c.announce()
 	c.keep()
 	defer c.watch.stop()
-	c.serve(roster.With(c.ctx, entry), s.opt.Handler, channels, requests)
+	c.serve(roster.With(c.ctx, c.entry), s.opt.Handler, channels, requests)
 }
 
 // serve runs the handler behind the filter of channels and requests.
@@ -151,11 +173,7 @@ func (c *Conn) report() {
 	if reason == "" {
 		reason = "the client left"
 	}
-	attrs := []slog.Attr{
-		slog.String("session", c.Identity.SessionID), slog.String("user", c.Identity.Account.Name),
-		slog.String("source", c.Identity.Source.Addr().String()), slog.String("reason", reason),
-		slog.Duration("after", time.Since(c.start).Round(time.Millisecond)),
-	}
+	attrs := c.Who().Attrs(slog.String("reason", reason), slog.Float64("seconds", time.Since(c.start).Seconds()))
 	if setting != "" {
 		attrs = append(attrs, slog.String("setting", setting))
 	}

@@ -83,9 +83,8 @@ func (c *Conn) admit(n ssh.NewChannel) ssh.NewChannel {
 	if c.outermost().open.Add(1) > int64(c.set.Limits.Channels) {
 		c.outermost().open.Add(-1)
 		if c.rejected.Add(1) == 1 { // the rest is in the report of the end
-			c.server.opt.Events.Event(c.ctx, slog.LevelWarn, audit.Limited, slog.String("session", c.Identity.SessionID),
-				slog.String("user", c.Identity.Account.Name), slog.String("source", c.Identity.Source.Addr().String()),
-				slog.String("reason", "too many channels at once"), slog.String("setting", "limits.channels"))
+			c.server.opt.Events.Event(c.ctx, slog.LevelWarn, audit.Limited,
+				c.Who().Attrs(slog.String("reason", "channels"), slog.String("setting", "limits.channels"))...)
 		}
 		_ = n.Reject(ssh.ResourceShortage, "too many channels are open in this connection")
 		return nil

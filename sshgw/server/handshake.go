@@ -43,7 +43,7 @@ func (s *Server) serve(conn net.Conn, source, local netip.AddrPort, place *visit
 	}
 	whole := over(set.Timeouts.Handshake, errHandshake)
 	defer whole.Stop()
-	exchange := over(min(maxKeyExchange, set.Timeouts.Handshake), errKeyExchange)
+	exchange := over(maxKeyExchange, errKeyExchange) // whole fires first where it is shorter
 	defer exchange.Stop()
 	stopBase := context.AfterFunc(s.base, func() { _ = conn.Close() })
 	defer stopBase()
@@ -52,7 +52,7 @@ func (s *Server) serve(conn net.Conn, source, local netip.AddrPort, place *visit
 		Source: source, Local: local, Proceeds: func() { exchange.Stop() },
 		Admit: func(id *identity.Identity) error {
 			if why := place.admit(id.Account.Name, set.Limits); why != nil {
-				s.limited(source, id.Account.Name, why)
+				s.limited(whoOf(id), why)
 				return why
 			}
 			return nil
@@ -93,7 +93,7 @@ func (s *Server) serve(conn net.Conn, source, local netip.AddrPort, place *visit
 		_ = sc.Close()
 	}
 	c := s.newConn(id, sc, w, set)
-	s.opt.Events.Event(ctx, slog.LevelInfo, audit.LoginAllowed, described(id)...)
+	s.opt.Events.Event(ctx, slog.LevelInfo, audit.LoginAllowed, c.Who().Attrs(described(id)...)...)
 	s.run(c, channels, requests)
 }
 
@@ -149,9 +149,7 @@ func broken(err error) bool {
 // described is what the log says of who came in.
 func described(id *identity.Identity) []slog.Attr {
 	attrs := []slog.Attr{
-		slog.String("session", id.SessionID), slog.String("user", id.Account.Name),
-		slog.String("source", id.Source.Addr().String()), slog.Int("port", int(id.Source.Port())),
-		slog.String("method", string(id.Method)), slog.String("factor", string(id.Factor)),
+		slog.Int("port", int(id.Source.Port())), slog.String("method", string(id.Method)), slog.String("factor", string(id.Factor)),
 	}
 	for _, a := range []struct{ name, value string }{
 		{"key", id.Key}, {"key_type", id.KeyType}, {"ca", id.CA}, {"key_id", id.KeyID}, {"rule", id.DoorRule},

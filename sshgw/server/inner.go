@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -93,12 +92,12 @@ func (s *Server) ServeInner(ctx context.Context, ch ssh.Channel, in Inner) error
 	}
 	sum := sha256.Sum256(sc.SessionID())
 	id := *outer.Identity
-	id.SessionID, id.Target, id.Login = hex.EncodeToString(sum[:]), in.Target, sc.User()
+	id.Inner, id.Target, id.Login = hex.EncodeToString(sum[:]), in.Target, sc.User()
 	id.Client, id.Since = string(sc.ClientVersion()), s.opt.Now()
 	c := &Conn{
-		Identity: &id, SSH: sc, Outer: outer, server: s, set: outer.set, closer: ch, start: time.Now(),
-		Log: outer.Log.With(slog.String("inner", id.SessionID)),
+		Identity: &id, SSH: sc, Outer: outer, server: s, entry: outer.entry, set: outer.set, closer: ch, start: time.Now(),
 	}
+	c.Log = c.who(s.opt.Log)
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	defer context.AfterFunc(c.ctx, func() { c.End("", "") })()
 	c.serve(c.ctx, in.Handler, channels, requests)

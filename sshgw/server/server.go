@@ -139,7 +139,7 @@ func (s *Server) accepted(conn net.Conn) {
 	}
 	if why != nil {
 		_ = conn.Close()
-		s.limited(source, "", why)
+		s.limited(audit.Who{Source: source.Addr().String()}, why)
 		return
 	}
 	go func() {
@@ -160,7 +160,7 @@ func (s *Server) survive(source netip.AddrPort) {
 }
 
 // limited logs that a limit kept somebody out, but not more often than anybody reads.
-func (s *Server) limited(source netip.AddrPort, user string, why *refusal) {
+func (s *Server) limited(who audit.Who, why *refusal) {
 	s.mu.Lock()
 	if !s.noise.Allow() {
 		s.quiet++
@@ -173,10 +173,7 @@ func (s *Server) limited(source netip.AddrPort, user string, why *refusal) {
 	quiet := s.quiet
 	s.quiet = 0
 	s.mu.Unlock()
-	attrs := []slog.Attr{slog.String("source", source.Addr().String()), slog.String("reason", why.reason)}
-	if user != "" {
-		attrs = append(attrs, slog.String("user", user))
-	}
+	attrs := who.Attrs(slog.String("reason", why.reason))
 	if why.setting != "" {
 		attrs = append(attrs, slog.String("setting", why.setting))
 	}

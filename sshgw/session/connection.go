@@ -94,7 +94,7 @@ func (c *connection) channel(ctx context.Context, ch ssh.NewChannel) {
 	case kind == "direct-streamlocal@openssh.com" && c.target != "":
 		err = c.forwardUnix(ctx, ch)
 	default:
-		err = c.denied(ctx, "", "", "channel_type", "the gateway does not carry channels of this kind", slog.String("channel", short(kind)))
+		err = c.denied(ctx, "", "", "channel_type", "the gateway does not carry channels of this kind", slog.String("kind", short(kind)))
 	}
 	if err != nil {
 		c.reject(&c.root().refusals, c.root().tooMany, ch, err)
@@ -139,13 +139,7 @@ func (c *connection) out(ch *roster.Channel) func(int64) {
 
 // event writes an event of this connection.
 func (c *connection) event(ctx context.Context, level slog.Level, code audit.Code, attrs ...slog.Attr) {
-	all := append([]slog.Attr{
-		slog.String("connection", c.entry.ID()),
-		slog.String("session", c.id.SessionID),
-		slog.String("user", c.id.Account.Name),
-		slog.String("source", c.id.Source.Addr().String()),
-	}, attrs...)
-	c.service.Audit.Event(context.WithoutCancel(ctx), level, code, all...)
+	c.service.Audit.Event(context.WithoutCancel(ctx), level, code, c.server.Who().Attrs(attrs...)...)
 }
 
 // name makes the name of a session.

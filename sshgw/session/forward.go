@@ -177,10 +177,10 @@ func (c *connection) through(ctx context.Context, nc ssh.NewChannel, w *way, des
 }
 
 // attrs say what is forwarded where.
-func (w *way) attrs(destination, channel string, more ...slog.Attr) []slog.Attr {
+func (w *way) attrs(destination, kind string, more ...slog.Attr) []slog.Attr {
 	return append([]slog.Attr{
 		slog.String("target", w.target.Name), slog.String("login", w.login), slog.String("rule", w.grant.Rule),
-		slog.String("channel", channel), slog.String("destination", short(destination)),
+		slog.String("kind", kind), slog.String("destination", short(destination)),
 	}, more...)
 }
 

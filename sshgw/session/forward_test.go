@@ -453,7 +453,7 @@ func TestListening(t *testing.T) {
 	if !r.target.has("global cancel-tcpip-forward") {
 		t.Error("the target was not told to listen no more")
 	}
-	r.event(audit.Forwarded, map[string]any{"channel": "forwarded-tcpip", "result": "ok", "bytes_out": 5})
+	r.event(audit.Forwarded, map[string]any{"kind": "forwarded-tcpip", "result": "ok", "bytes_out": 5})
 }
 
 func TestListeningThatARuleDoesNotPermit(t *testing.T) {

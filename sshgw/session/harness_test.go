@@ -383,7 +383,7 @@ type memoryTape struct {
 	closed  bool
 }
 
-func (m *memoryTape) Name() string { return "recording-" + m.meta.Session }
+func (m *memoryTape) Name() string { return "recording-" + m.meta.Channel }
 
 func (m *memoryTape) Output(p []byte) error {
 	m.mu.Lock()

@@ -179,7 +179,7 @@ func (h *hop) unasked(ctx context.Context, kind, why string) error {
 	if more, ok := h.conn.spend(&h.refusals, h.tooMany); ok {
 		h.conn.event(ctx, slog.LevelWarn, audit.Denied, append([]slog.Attr{
 			slog.String("reason", "unasked_"+why), slog.String("target", h.way.target.Name), slog.String("login", h.way.login),
-			slog.String("channel", short(kind)),
+			slog.String("kind", short(kind)),
 		}, more...)...)
 	}
 	return &refusal{ssh.Prohibited, h.conn.contact("nobody asked for this")}

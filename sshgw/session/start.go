@@ -279,16 +279,17 @@ func (s *sessionChannel) record(ctx context.Context, run *running) error {
 		return nil
 	}
 	c := s.conn
+	who := c.server.Who()
 	m := record.Meta{
-		Session: run.name, Connection: c.id.SessionID, User: c.id.Account.Name, Target: run.way.target.Name, Login: run.way.login,
-		Source: c.id.Source.Addr().String(), Rule: grant.Rule, Command: run.command,
+		Channel: run.name, Connection: who.Connection, Session: who.Session, Inner: who.Inner, User: who.User, Source: who.Source,
+		Target: run.way.target.Name, Login: run.way.login, Rule: grant.Rule, Command: run.command,
 		Input: grant.Input, Started: run.began,
 	}
 	if p := s.terminal(); p != nil {
 		s.mu.Lock()
 		run.taped = s.told
 		s.mu.Unlock()
-		m.Term, m.Width, m.Height = p.Term, int(p.Columns), int(p.Rows)
+		m.Terminal, m.Term, m.Width, m.Height = true, p.Term, int(p.Columns), int(p.Rows)
 	}
 	rec, err := c.service.Record(m)
 	if err != nil {

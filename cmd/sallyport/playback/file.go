@@ -147,8 +147,10 @@ func (f *File) JSON(t *cli.Terminal, from time.Duration) error {
 
 // jsonInfo is what --info --json prints.
 type jsonInfo struct {
-	Session    string    `json:"session,omitempty"`
+	Channel    string    `json:"channel,omitempty"`
 	Connection string    `json:"connection,omitempty"`
+	Session    string    `json:"session,omitempty"`
+	Inner      string    `json:"inner,omitempty"`
 	User       string    `json:"user,omitempty"`
 	Target     string    `json:"target,omitempty"`
 	Login      string    `json:"login,omitempty"`
@@ -156,6 +158,7 @@ type jsonInfo struct {
 	Rule       string    `json:"rule,omitempty"`
 	Command    string    `json:"command,omitempty"`
 	Title      string    `json:"title,omitempty"`
+	Terminal   bool      `json:"terminal"`
 	Term       string    `json:"term,omitempty"`
 	Width      int       `json:"width,omitempty"`
 	Height     int       `json:"height,omitempty"`
@@ -185,18 +188,20 @@ func (f *File) Info(t *cli.Terminal, asJSON bool) error {
 		return err
 	}
 	out.Complete = err == nil
-	out.Session, out.Connection, out.User, out.Target, out.Login = info.Session, info.Connection, info.User, info.Target, info.Login
-	out.Source, out.Rule, out.Command, out.Title, out.Term = info.Source, info.Rule, info.Command, info.Title, info.Term
+	out.Channel, out.Connection, out.Session, out.Inner = info.Channel, info.Connection, info.Session, info.Inner
+	out.User, out.Target, out.Login = info.User, info.Target, info.Login
+	out.Source, out.Rule, out.Command, out.Title, out.Term, out.Terminal = info.Source, info.Rule, info.Command, info.Title, info.Term, info.Terminal
 	out.Width, out.Height, out.Started, out.Input, out.Sealed = info.Width, info.Height, info.Started.UTC(), info.Input, info.Sealed
 	if asJSON {
 		return t.JSON(out)
 	}
 	size := "none"
-	if out.Width > 0 {
+	if out.Terminal || out.Width > 0 {
 		size = fmt.Sprintf("%dx%d %s", out.Width, out.Height, out.Term)
 	}
 	rows := [][2]string{
-		{"Session", out.Session}, {"Connection", out.Connection}, {"User", out.User}, {"Source", out.Source},
+		{"Channel", out.Channel}, {"Connection", out.Connection}, {"Session", out.Session}, {"Inner", out.Inner},
+		{"User", out.User}, {"Source", out.Source},
 		{"Target", out.Target}, {"Login", out.Login}, {"Rule", out.Rule}, {"Command", out.Command}, {"Terminal", size},
 		{"Started", out.Started.Format(time.RFC3339)}, {"Length", clock(time.Duration(out.Seconds * float64(time.Second)))},
 		{"Events", strconv.Itoa(out.Events)}, {"Output", fmt.Sprintf("%d bytes", out.Output)},
