@@ -59,6 +59,9 @@ func (g *running) use(s *state) error {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, resolveTimeout)
+	if old := g.force.Load(); old != nil {
+		s.config.Inventory().Inherit(old.config.Inventory())
+	}
 	s.config.Inventory().Resolve(ctx, g.dialer.Resolve)
 	cancel()
 	old := g.force.Swap(s)

@@ -109,7 +109,10 @@ func (b *Book) read(stamps []stamp) (*Inventory, error) {
 // Refresh reads the files again if they have changed since the last look but one: a file that
 // is being written is left until it is still. changed says that another inventory is in force.
 // An error, told once for each state of the files, leaves the one in force.
-func (b *Book) Refresh() (changed bool, err error) {
+func (b *Book) Refresh() (changed bool, err error) { return b.refresh(func(*Inventory) {}) }
+
+// refresh is Refresh, which prepares another inventory before it is in force.
+func (b *Book) refresh(prepare func(*Inventory)) (changed bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now, err := b.look()
@@ -130,6 +133,8 @@ func (b *Book) Refresh() (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	inv.Inherit(b.current.Load())
+	prepare(inv)
 	b.current.Store(inv)
 	return true, nil
 }
@@ -139,6 +144,7 @@ const (
 	pollEvery    = time.Second
 	resolveEvery = time.Minute
 	resolveWait  = 5 * time.Second
+	prepareWait  = 10 * time.Second // for all names of a new inventory
 	resolvers    = 16
 )
 
@@ -158,7 +164,14 @@ func (b *Book) Watch(ctx context.Context, log *slog.Logger, lookup func(ctx cont
 			return
 		case <-poll.C:
 		}
-		changed, err := b.Refresh()
+		changed, err := b.refresh(func(inv *Inventory) {
+			if lookup == nil {
+				return
+			}
+			in, cancel := context.WithTimeoutCause(ctx, prepareWait, errors.New("the name service did not answer"))
+			defer cancel()
+			inv.Resolve(in, lookup)
+		})
 		switch {
 		case err != nil:
 			log.LogAttrs(ctx, slog.LevelError, "the targets are not in order, those in force stay", slog.String("setting", "targets.files"), slog.Any("error", err))
@@ -201,8 +214,37 @@ func (inv *Inventory) Resolve(ctx context.Context, lookup func(ctx context.Conte
 		})
 	}
 	_ = group.Wait() // nobody returns an error
-	next := &addresses{map[netip.AddrPort]*Target{}, map[netip.Addr]*Target{}}
+	inv.resolved.Store(inv.addresses(found))
+}
+
+// Inherit takes over what the hosts of another inventory resolved to: a file that changes
+// must not make what it names unknown.
+func (inv *Inventory) Inherit(from *Inventory) {
+	if from == nil {
+		return
+	}
+	old := from.resolved.Load()
+	if old == nil {
+		return
+	}
+	known := map[hostPort][]netip.AddrPort{}
+	for at, t := range old.sshd {
+		known[hostPort{t.Host, t.Port}] = append(known[hostPort{t.Host, t.Port}], at)
+	}
+	found := make([][]netip.AddrPort, len(inv.targets))
+	for i, t := range inv.targets {
+		found[i] = known[hostPort{t.Host, t.Port}]
+	}
+	inv.resolved.Store(inv.addresses(found))
+}
+
+// addresses is what was found of each target.
+func (inv *Inventory) addresses(found [][]netip.AddrPort) *addresses {
+	next := &addresses{sshd: map[netip.AddrPort]*Target{}, hosts: map[netip.Addr]*Target{}}
 	for i, list := range found {
+		if _, err := netip.ParseAddr(inv.targets[i].Host); err != nil && len(list) == 0 {
+			next.unknown = append(next.unknown, inv.targets[i])
+		}
 		for _, at := range list {
 			if _, taken := next.sshd[at]; !taken {
 				next.sshd[at] = inv.targets[i]
@@ -212,5 +254,28 @@ func (inv *Inventory) Resolve(ctx context.Context, lookup func(ctx context.Conte
 			}
 		}
 	}
-	inv.resolved.Store(next)
+	return next
+}
+
+// Unresolved are the targets with this port whose addresses are not known: any address may
+// be theirs.
+func (inv *Inventory) Unresolved(port uint16) []*Target {
+	unknown := inv.targets
+	if resolved := inv.resolved.Load(); resolved != nil {
+		unknown = resolved.unknown
+	}
+	var out []*Target
+	for _, t := range unknown {
+		if _, err := netip.ParseAddr(t.Host); err != nil && t.Port == port {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// Listening says whether the sshd of a target that is written out, or of one that a pattern
+// makes, listens at this port.
+func (inv *Inventory) Listening(port uint16) (written, patterned bool) {
+	return slices.ContainsFunc(inv.targets, func(t *Target) bool { return t.Port == port }),
+		slices.ContainsFunc(inv.patterns, func(p *pattern) bool { return p.port == port })
 }

@@ -42,6 +42,8 @@ type Inventory struct {
 type addresses struct {
 	sshd  map[netip.AddrPort]*Target
 	hosts map[netip.Addr]*Target
+	// unknown are the targets of whose hosts nothing was found.
+	unknown []*Target
 }
 
 type hostPort struct {

@@ -10,6 +10,8 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -49,10 +51,18 @@ func (c *connection) forwardTCP(ctx context.Context, nc ssh.NewChannel) error {
 	default:
 		return deny(reason, fmt.Sprintf("the rule %q does not permit a forwarding to %s", w.grant.Rule, clip(destination)))
 	}
-	if _, exact := w.grant.MayForward(m.Host, port); !exact && c.leadsAround(ctx, w, m.Host, port) {
-		return deny("forward_target", fmt.Sprintf("%s is reached through the gateway alone: use ssh -J", clip(destination)))
+	payload := nc.ExtraData()
+	if _, exact := w.grant.MayForward(m.Host, port); !exact {
+		at, around := c.leadsAround(ctx, w, m.Host, port)
+		if around {
+			return deny("forward_target", fmt.Sprintf("%s is reached through the gateway alone: use ssh -J", clip(destination)))
+		}
+		if at.IsValid() {
+			m.Host = at.String()
+			payload = ssh.Marshal(m)
+		}
 	}
-	return c.through(ctx, nc, w, destination)
+	return c.through(ctx, nc, w, destination, payload)
 }
 
 // mayNotForward says why the rule does not permit a connection to host:port, "" for
@@ -93,50 +103,85 @@ func (c *connection) forwardUnix(ctx context.Context, nc ssh.NewChannel) error {
 		reason = "forward"
 	case !exact && w.grant.Record == policy.RecordRequired:
 		reason = "forward_recorded"
+	case !exact && (!w.grant.Raw || w.grant.StepUp) && maybeSSHD(m.Path):
+		reason = "forward_target"
 	}
 	if reason != "" {
 		return c.denied(ctx, w.target.Name, w.login, reason, fmt.Sprintf("the rule %q does not permit a forwarding to %s", w.grant.Rule, clip(m.Path)),
 			slog.String("rule", w.grant.Rule), slog.String("destination", short(m.Path)))
 	}
-	return c.through(ctx, nc, w, m.Path)
+	return c.through(ctx, nc, w, m.Path, nc.ExtraData())
+}
+
+// maybeSSHD says whether a path may be a socket at which the target's own sshd listens, as
+// systemd has it do. What is relative, abstract or leads elsewhere may be anything.
+func maybeSSHD(name string) bool {
+	if !strings.HasPrefix(name, "/") || path.Clean(name) != name {
+		return true
+	}
+	for _, at := range []string{"/run/ssh", "/var/run/ssh", "/proc/", "/dev/fd/"} {
+		if strings.HasPrefix(name, at) {
+			return true
+		}
+	}
+	return false
 }
 
 // leadsAround says whether a destination, seen from a target, is the sshd of one that has
-// a rule which wants more than to let pass. What cannot be resolved may be any of them.
-func (c *connection) leadsAround(ctx context.Context, w *way, host string, port uint16) bool {
+// a rule which wants more than to let pass. Of what is not known it may be any. If it is
+// not, at is the address that was judged, and is to be gone to instead of the name, which
+// may mean something else at the target; none where nobody's sshd is known to listen.
+func (c *connection) leadsAround(ctx context.Context, w *way, host string, port uint16) (at netip.Addr, around bool) {
 	cfg := c.config()
 	inv := cfg.Inventory()
+	written, patterned := inv.Listening(port)
+	if port != defaultPort && port != w.target.Port && !written && !patterned {
+		return netip.Addr{}, false
+	}
 	wants := func(t *inventory.Target) bool {
 		g := c.grant(ctx, cfg, t, "")
 		return !g.Allowed || !g.Raw || g.StepUp
 	}
 	host = strings.TrimSuffix(host, ".")
-	if t, ok := inv.Find(host); ok && (port == t.Port || port == defaultPort) {
-		return wants(t)
+	if t, ok := inv.At(host, nil, port); ok && wants(t) {
+		return netip.Addr{}, true
+	}
+	named, ok := inv.Find(host)
+	if ok = ok && (port == named.Port || port == defaultPort); ok {
+		if wants(named) {
+			return netip.Addr{}, true
+		}
+		host = named.Host
 	}
 	addrs, err := c.resolve(ctx, host)
-	if err != nil {
-		return port == defaultPort || port == w.target.Port || listensAt(inv, port)
-	}
-	if t, ok := inv.At(host, addrs, port); ok && wants(t) {
-		return true
+	if err != nil || len(addrs) == 0 {
+		return netip.Addr{}, true
 	}
 	for _, a := range addrs {
-		a = a.Unmap()
-		if (a.IsLoopback() || a.IsUnspecified()) && (port == w.target.Port || port == defaultPort) {
-			return !w.grant.Raw || w.grant.StepUp
+		a = a.Unmap().WithZone("")
+		t, known := inv.At("", []netip.Addr{a}, port)
+		if known && wants(t) {
+			return netip.Addr{}, true
+		}
+		if a.IsLoopback() || a.IsUnspecified() {
+			// The target itself, and whatever else listens at its host.
+			if (port == w.target.Port || port == defaultPort) && (!w.grant.Raw || w.grant.StepUp) {
+				return netip.Addr{}, true
+			}
+			own, err := c.resolve(ctx, w.target.Host)
+			if err != nil {
+				return netip.Addr{}, true
+			}
+			if t, ok := inv.At(w.target.Host, own, port); ok && wants(t) {
+				return netip.Addr{}, true
+			}
+			continue
+		}
+		if !known && !ok && (patterned || slices.ContainsFunc(inv.Unresolved(port), wants)) {
+			return netip.Addr{}, true
 		}
 	}
-	return false
-}
-
-func listensAt(inv *inventory.Inventory, port uint16) bool {
-	for _, t := range inv.All() {
-		if t.Port == port {
-			return true
-		}
-	}
-	return false
+	return addrs[0].Unmap(), false
 }
 
 // resolve looks up a host, or reads an address.
@@ -150,13 +195,13 @@ func (c *connection) resolve(ctx context.Context, host string) ([]netip.Addr, er
 }
 
 // through opens the same channel at the target and copies.
-func (c *connection) through(ctx context.Context, nc ssh.NewChannel, w *way, destination string) error {
+func (c *connection) through(ctx context.Context, nc ssh.NewChannel, w *way, destination string, payload []byte) error {
 	_, to, err := c.open(ctx, w, companion{})
 	if err != nil {
 		return err
 	}
 	wait := c.config().Timeouts
-	far, farRequests, err := c.openChannel(ctx, to.SSH, nc.ChannelType(), nc.ExtraData(), wait.Dial+wait.Target)
+	far, farRequests, err := c.openChannel(ctx, to.SSH, nc.ChannelType(), payload, wait.Dial+wait.Target)
 	if err != nil {
 		var no *ssh.OpenChannelError
 		if errors.As(err, &no) {

@@ -520,7 +520,8 @@ func (f *farServer) dial(nc ssh.NewChannel) {
 		OriginPort uint32
 	}
 	_ = ssh.Unmarshal(nc.ExtraData(), &m)
-	c, err := net.Dial("tcp", net.JoinHostPort(m.Host, fmt.Sprint(m.Port)))
+	f.saw("to " + m.Host)
+	c, err := net.DialTimeout("tcp", net.JoinHostPort(m.Host, fmt.Sprint(m.Port)), time.Second)
 	if err != nil {
 		_ = nc.Reject(ssh.ConnectionFailed, "\x1b[31mno\n")
 		return
