@@ -83,6 +83,7 @@ type Options struct {
 // Door authenticates connections. It is safe for concurrent use.
 type Door struct {
 	opt Options
+	pam *turns
 }
 
 // New makes a door.
@@ -90,7 +91,7 @@ func New(o Options) *Door {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Door{opt: o}
+	return &Door{opt: o, pam: newTurns()}
 }
 
 // Visitor is a connection at the door.
@@ -99,8 +100,8 @@ type Visitor struct {
 	// Admit is asked when both factors are there, before the client is told; an error
 	// refuses. It may be asked several times. nil: everybody.
 	Admit func(*identity.Identity) error
-	// Proceeds is called when the keys are exchanged; nil: nobody is told.
-	Proceeds func()
+	// Proven is called when a first factor was shown; nil: nobody is told.
+	Proven func()
 }
 
 // Visit is the authentication of one connection. The library calls its callbacks one
@@ -114,6 +115,8 @@ type Visit struct {
 
 	mu      sync.Mutex
 	refusal Refusal
+	failed  bool // at a first factor
+	ours    bool // something could not be decided
 
 	// What was looked up last, so that a client with six keys asks once.
 	account memo[directory.Account]
@@ -146,7 +149,12 @@ func (d *Door) Visit(ctx context.Context, who Visitor) *Visit {
 // that was refused; Reason is empty where it was not. All else is what the client said.
 type Refusal struct {
 	User, Method, Key, Reason string
-	// Blame says that the client failed at something, and not we.
+	// Proven says that a first factor was shown.
+	Proven bool
+	// Ours says that something could not be decided, which is nobody's doing out there.
+	Ours bool
+	// Blame says that the client failed, by how it all came out: a key that was offered
+	// before the right one is no failure, and where we failed nobody else has.
 	Blame bool
 }
 
@@ -154,5 +162,10 @@ type Refusal struct {
 func (v *Visit) Refusal() Refusal {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.refusal
+	r := v.refusal
+	r.Ours = v.ours
+	if !r.Proven {
+		r.Blame = v.failed && !v.ours
+	}
+	return r
 }

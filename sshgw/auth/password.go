@@ -31,6 +31,11 @@ func (v *Visit) byPAM(m ssh.ConnMetadata, person Person) (*ssh.Permissions, erro
 	if unknown != nil {
 		user = name.User
 	}
+	leave, err := v.door.pam.take(v.ctx, v.who.Source.Addr())
+	if err != nil {
+		return nil, cannot("PAM: %w", err)
+	}
+	defer leave()
 	outcome, err := v.door.opt.PAM.Call(v.ctx, &frames.Request{
 		Hook: frames.HookAuthenticate, RUID: uint32(os.Getuid()), EUID: uint32(os.Geteuid()), Version: version.String(),
 		Service: pamService, User: user, TTY: "ssh", RHost: v.who.Source.Addr().String(),

@@ -92,6 +92,12 @@ func (v *Visit) proveKey(user string, key ssh.PublicKey) (*proof, error) {
 	}
 	account, name, err := v.person(user)
 	if err != nil {
+		if errors.Is(err, directory.ErrNoSuchUser) && !isCert {
+			// The same is asked, and fails alike, as for somebody who is there.
+			if _, asked := v.verifierKnows(directory.NoAccount(name.User), bare); asked != nil {
+				err = asked
+			}
+		}
 		return nil, err
 	}
 	p := &proof{
@@ -147,16 +153,19 @@ func (v *Visit) authorized(account directory.Account, key ssh.PublicKey) (identi
 			return l.limits, nil
 		}
 	}
-	if v.policy.First.VerifierKeys && v.door.opt.Authd != nil {
-		known, err := v.keys.get(account.Name, func() ([]ssh.PublicKey, error) { return v.verifierKeys(account) })
-		if err != nil {
-			return identity.Limits{}, err
-		}
-		if slices.ContainsFunc(known, func(k ssh.PublicKey) bool { return bytes.Equal(k.Marshal(), key.Marshal()) }) {
-			return identity.Limits{}, nil
-		}
+	if known, err := v.verifierKnows(account, key); known || err != nil {
+		return identity.Limits{}, err
 	}
 	return identity.Limits{}, why
+}
+
+// verifierKnows says whether the verifier knows the key as this person's.
+func (v *Visit) verifierKnows(account directory.Account, key ssh.PublicKey) (bool, error) {
+	if !v.policy.First.VerifierKeys || v.door.opt.Authd == nil {
+		return false, nil
+	}
+	known, err := v.keys.get(account.Name, func() ([]ssh.PublicKey, error) { return v.verifierKeys(account) })
+	return slices.ContainsFunc(known, func(k ssh.PublicKey) bool { return bytes.Equal(k.Marshal(), key.Marshal()) }), err
 }
 
 // verifierKeys asks authd which keys the verifier knows of a person.

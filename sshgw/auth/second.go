@@ -21,6 +21,7 @@ import (
 // second is what follows a first factor that was proven by the request at hand: a rule
 // that needs nobody to type, or a second step.
 func (v *Visit) second(m ssh.ConnMetadata, p *proof) (*ssh.Permissions, error) {
+	v.proves()
 	query := config.DoorQuery{User: p.account.Name, InGroup: v.inGroup(p.account), Key: p.key, Source: v.who.Source.Addr().String()}
 	if p.key != "" {
 		if b := v.policy.Batch(query); b != nil && v.reaches(b, p) {
@@ -122,6 +123,8 @@ func (v *Visit) unsettled(err error) error {
 	return cannot("the second factor: %w", err)
 }
 
+var errAbandoned = errors.New("a push was sent, and nobody waited for its answer")
+
 // ErrGone is the cause of a visit's end where its client went away.
 var ErrGone = errors.New("the client went away")
 
@@ -145,7 +148,7 @@ func (v *Visit) hold(m ssh.ConnMetadata, p *proof, rule string) (*ssh.Permission
 	if err != nil && h.told() && errors.Is(context.Cause(v.ctx), ErrGone) {
 		// What was shown says that a push is out. Who has one sent and hangs up may do so
 		// with a stolen key, until it is approved by mistake.
-		return nil, no("a push was sent, and nobody waited for its answer: %w", err)
+		return nil, no("%w: %w", errAbandoned, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("while the reply was held: %w", err)

@@ -20,6 +20,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/sshgw/conversation"
 	"github.com/sallyport-mfa/sallyport/sshgw/identity"
 	"github.com/sallyport-mfa/sallyport/sshgw/route"
+	"github.com/sallyport-mfa/sallyport/sshgw/secondfactor"
 )
 
 // Person is whoever is at the other end.
@@ -62,9 +63,6 @@ func (v *Visit) Configure(cfg *ssh.ServerConfig) {
 	cfg.PublicKeyAuthAlgorithms = signatureAlgorithms
 	cfg.PreAuthConnCallback = func(c ssh.ServerPreAuthConn) {
 		v.banner = c.SendAuthBanner
-		if v.who.Proceeds != nil {
-			v.who.Proceeds()
-		}
 	}
 	cfg.PublicKeyCallback = func(m ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 		_, err := v.proveKey(m.User(), key)
@@ -105,19 +103,41 @@ func (v *Visit) Identity(c *ssh.ServerConn) (*identity.Identity, error) {
 
 // note keeps what is to be logged if nobody is let in, and passes the error on.
 func (v *Visit) note(m ssh.ConnMetadata, method string, key ssh.PublicKey, err error) error {
-	r := Refusal{User: m.User(), Method: method}
+	r := Refusal{User: userPart(m.User()), Method: method}
 	if key != nil {
 		r.Key = fingerprint(key)
 	}
 	var partial *ssh.PartialSuccessError
-	if err != nil && !errors.As(err, &partial) {
-		r.Reason, r.Blame = err.Error(), errors.Is(err, errNo)
-	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	r.Blame = r.Blame || v.refusal.Blame
+	r.Proven = v.refusal.Proven
+	if err != nil && !errors.As(err, &partial) {
+		r.Reason = err.Error()
+		if r.Proven { // that authd could not ask anybody is no failure
+			r.Blame = v.refusal.Blame || errors.Is(err, secondfactor.ErrRefused) || errors.Is(err, errAbandoned)
+		}
+		v.failed = v.failed || errors.Is(err, errNo)
+		// What ends because the client went away is not ours.
+		v.ours = v.ours || errors.Is(err, errCannot) && v.ctx.Err() == nil
+	}
 	v.refusal = r
 	return err
+}
+
+// userPart is what a user name says before the percent sign, whatever it is.
+func userPart(s string) string {
+	user, _, _ := strings.Cut(s, "%")
+	return user
+}
+
+// proves takes note that a first factor was shown.
+func (v *Visit) proves() {
+	v.mu.Lock()
+	v.refusal.Proven = true
+	v.mu.Unlock()
+	if v.who.Proven != nil {
+		v.who.Proven()
+	}
 }
 
 // say shows a line to a person who has proven something. There may be nobody who reads.

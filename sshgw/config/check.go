@@ -105,6 +105,9 @@ func (k *checker) places() {
 	if t := k.c.Timeouts; t.Handshake < time.Minute {
 		k.add(Warning, []string{"timeouts", "handshake"}, "timeouts.handshake is %s: a push may wait for a minute", t.Handshake)
 	}
+	if t := k.c.Timeouts; t.FirstFactor > t.Handshake {
+		k.add(Warning, []string{"timeouts", "first_factor"}, "timeouts.first_factor is above handshake, of which it is a part")
+	}
 	if k.c.Timeouts.Banner >= k.c.Timeouts.Handshake {
 		k.add(Warning, []string{"timeouts", "banner"}, "timeouts.banner is not below handshake: a client that waits gets no sign of life")
 	}
@@ -432,6 +435,9 @@ func permissions(r *policy.Rule, warn func(format string, args ...any)) {
 func (k *checker) limits() {
 	if l := k.c.Limits; l.UnauthenticatedFrom > l.Unauthenticated {
 		k.add(Warning, []string{"limits", "unauthenticated_from"}, "limits.unauthenticated_from is above unauthenticated, of which it is a part")
+	}
+	if l := k.c.Limits; l.Penalty > 0 && l.PenaltyMax < l.PenaltyMin {
+		k.add(Warning, []string{"limits", "penalty_max"}, "limits.penalty_max is below penalty_min: no source is ever shut out")
 	}
 	if l := k.c.Limits; l.ConnectionsFrom > l.Connections || l.ConnectionsUser > l.Connections {
 		k.add(Warning, []string{"limits", "connections"}, "limits.connections is below connections_from or connections_user, which are parts of it")

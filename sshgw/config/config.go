@@ -59,14 +59,15 @@ type Config struct {
 type Limits struct {
 	Connections         int           `toml:"connections"`          // authenticated at once
 	Unauthenticated     int           `toml:"unauthenticated"`      // handshakes at once
-	UnauthenticatedFrom int           `toml:"unauthenticated_from"` // of one source (an IPv4 address, an IPv6 /64)
+	UnauthenticatedFrom int           `toml:"unauthenticated_from"` // of one source (an IPv4 address, an IPv6 /64; four times that of a /48)
 	ConnectionsFrom     int           `toml:"connections_from"`     // authenticated, of one source
 	ConnectionsUser     int           `toml:"connections_user"`     // authenticated, of one user
 	Channels            int           `toml:"channels"`             // open at once in one connection
 	AuthTries           int           `toml:"auth_tries"`           // failed, in one connection
-	Penalty             time.Duration `toml:"penalty"`              // a source that fails waits, doubled each time, up to PenaltyMax
-	PenaltyMax          time.Duration `toml:"penalty_max"`
-	PenaltyExempt       []string      `toml:"penalty_exempt"` // networks
+	Penalty             time.Duration `toml:"penalty"`              // what a failure adds to a source's penalty, which runs off with time
+	PenaltyMin          time.Duration `toml:"penalty_min"`          // from which on the source is shut out until it has run off
+	PenaltyMax          time.Duration `toml:"penalty_max"`          // to which it adds up
+	PenaltyExempt       []string      `toml:"penalty_exempt"`       // networks
 
 	exempt []netip.Prefix
 }
@@ -76,6 +77,7 @@ func (l *Limits) Exempt() []netip.Prefix { return l.exempt }
 
 // Timeouts bounds waits. The log names the setting that fired.
 type Timeouts struct {
+	FirstFactor    time.Duration `toml:"first_factor"`    // up to the first factor
 	Handshake      time.Duration `toml:"handshake"`       // up to the end of authentication; above the longest factor
 	Idle           time.Duration `toml:"idle"`            // a connection without any channel's data; 0: for ever
 	Session        time.Duration `toml:"session"`         // a connection in all; 0: for ever
@@ -225,10 +227,10 @@ func defaults() *Config {
 		Contact:   "your system administrator",
 		Limits: Limits{
 			Connections: 10_000, Unauthenticated: 1000, UnauthenticatedFrom: 100, ConnectionsFrom: 1000, ConnectionsUser: 200,
-			Channels: 64, AuthTries: 10, Penalty: time.Second, PenaltyMax: 5 * time.Minute,
+			Channels: 64, AuthTries: 10, Penalty: 5 * time.Second, PenaltyMin: 15 * time.Second, PenaltyMax: 5 * time.Minute,
 		},
 		Timeouts: Timeouts{
-			Handshake: 2 * time.Minute, Idle: 0, Session: 0, KeepAlive: 30 * time.Second, KeepAliveCount: 4,
+			FirstFactor: 30 * time.Second, Handshake: 2 * time.Minute, Idle: 0, Session: 0, KeepAlive: 30 * time.Second, KeepAliveCount: 4,
 			Dial: 10 * time.Second, Target: 20 * time.Second, Drain: 30 * time.Second, Banner: 10 * time.Second,
 		},
 		First:   FirstFactor{AuthorizedKeys: []string{"/etc/sallyport/authorized_keys/%u"}, VerifierKeys: true, MinRSABits: 2048, Accounts: AccountsNSS},

@@ -230,7 +230,7 @@ func (c *Config) checkLimits(f *faults) {
 			f.add([]string{"limits", n.name}, "limits.%s is %d; it may be 1 to %d", n.name, n.value, n.most)
 		}
 	}
-	c.durations(f, "limits", []duration{{"penalty", l.Penalty, 0, time.Hour}, {"penalty_max", l.PenaltyMax, 0, 24 * time.Hour}})
+	c.durations(f, "limits", []duration{{"penalty", l.Penalty, 0, time.Hour}, {"penalty_min", l.PenaltyMin, 0, 24 * time.Hour}, {"penalty_max", l.PenaltyMax, 0, 24 * time.Hour}})
 	if l.PenaltyMax < l.Penalty {
 		f.add([]string{"limits", "penalty_max"}, "limits.penalty_max is below penalty")
 	}
@@ -260,6 +260,7 @@ func (c *Config) checkTimeouts(f *faults) {
 	t := &c.Timeouts
 	const day = 24 * time.Hour
 	c.durations(f, "timeouts", []duration{
+		{"first_factor", t.FirstFactor, time.Second, time.Hour},
 		{"handshake", t.Handshake, time.Second, time.Hour},
 		{"keepalive", t.KeepAlive, time.Second, time.Hour},
 		{"dial", t.Dial, 100 * time.Millisecond, 5 * time.Minute},

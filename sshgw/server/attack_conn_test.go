@@ -217,8 +217,8 @@ func TestAttack4GiBPacket(t *testing.T) {
 // their place when their time is up, and the setting is named.
 func TestAttackSlowHandshake(t *testing.T) {
 	g, key := openGateway(t)
-	g.settings.Timeouts.Handshake = 300 * time.Millisecond
-	g.settings.Limits.Unauthenticated = 3
+	g.settings.Timeouts.FirstFactor = 300 * time.Millisecond
+	g.settings.Limits.UnauthenticatedFrom = 3
 	g.start()
 	for range 3 {
 		conn := mustDial(t, g.address)
@@ -236,7 +236,7 @@ func TestAttackSlowHandshake(t *testing.T) {
 	refusedAs(t, c, err, "a fourth handshake of three")
 	eventually(t, "the places are free", func() bool { return g.server.Handshakes() == 0 })
 	eventually(t, "the setting is named", func() bool {
-		return strings.Contains(g.log.String(), "limits.unauthenticated") && strings.Contains(g.log.String(), "timeouts.handshake")
+		return strings.Contains(g.log.String(), "limits.unauthenticated") && strings.Contains(g.log.String(), "timeouts.first_factor")
 	})
 	if c, err = g.client("alice", nil, ssh.PublicKeys(key)); err != nil {
 		t.Fatalf("afterwards nobody comes in: %v", err)

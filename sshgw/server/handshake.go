@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -18,14 +19,10 @@ import (
 	"github.com/sallyport-mfa/sallyport/sshgw/identity"
 )
 
-// maxKeyExchange bounds the key exchange, within timeouts.handshake: nobody thinks or
-// types meanwhile, so who is slow has no reason to hold a place for longer.
-const maxKeyExchange = 20 * time.Second
-
 // Why a handshake ended that the client did not end.
 var (
 	errHandshake   = errors.New("the handshake took too long")
-	errKeyExchange = errors.New("the key exchange took too long")
+	errFirstFactor = errors.New("the first factor took too long")
 	errGone        = auth.ErrGone
 )
 
@@ -43,13 +40,23 @@ func (s *Server) serve(conn net.Conn, source, local netip.AddrPort, place *visit
 	}
 	whole := over(set.Timeouts.Handshake, errHandshake)
 	defer whole.Stop()
-	exchange := over(maxKeyExchange, errKeyExchange) // whole fires first where it is shorter
-	defer exchange.Stop()
+	// Who has proven nothing has a place for a shorter time.
+	first := set.Timeouts.FirstFactor
+	if first <= 0 {
+		first = set.Timeouts.Handshake
+	}
+	unproven := over(first, errFirstFactor) // whole fires first where it is shorter
+	defer unproven.Stop()
 	stopBase := context.AfterFunc(s.base, func() { _ = conn.Close() })
 	defer stopBase()
 
 	visit := s.opt.Door.Visit(ctx, auth.Visitor{
-		Source: source, Local: local, Proceeds: func() { exchange.Stop() },
+		Source: source, Local: local, Proven: sync.OnceFunc(func() {
+			if !unproven.Stop() {
+				cancel(errFirstFactor)
+			}
+			place.proven()
+		}),
 		Admit: func(id *identity.Identity) error {
 			if why := place.admit(id.Account.Name, set.Limits); why != nil {
 				s.limited(whoOf(id), why)
@@ -68,7 +75,7 @@ func (s *Server) serve(conn net.Conn, source, local netip.AddrPort, place *visit
 	if err == nil {
 		// Neither clock may end an open connection. One that has fired closes this one, and
 		// whether it has said so yet or not, nobody came in.
-		exchange.Stop()
+		unproven.Stop()
 		inTime := whole.Stop()
 		if id, err = visit.Identity(sc); err == nil && ctx.Err() != nil {
 			err = context.Cause(ctx)
@@ -85,10 +92,12 @@ func (s *Server) serve(conn net.Conn, source, local netip.AddrPort, place *visit
 		}
 	}
 	if err != nil {
-		s.refused(ctx, visit, source, set, err)
+		s.refused(ctx, visit, source, set, place, err)
 		return
 	}
+	w.trusted.Store(true)
 	place.authenticated()
+	s.gate.succeeded(source.Addr(), set.Limits, s.opt.Now())
 	if !stopBase() {
 		_ = sc.Close()
 	}
@@ -107,17 +116,24 @@ func (s *Server) newConfig() *ssh.ServerConfig {
 
 // refused says in the log why a connection was not authenticated, and makes its source
 // wait where that was the client's doing.
-func (s *Server) refused(ctx context.Context, visit *auth.Visit, source netip.AddrPort, set Settings, err error) {
-	setting := ""
-	late := false
+func (s *Server) refused(ctx context.Context, visit *auth.Visit, source netip.AddrPort, set Settings, place *visitor, err error) {
+	r := visit.Refusal()
+	if place.madeRoom() {
+		s.limited(audit.Who{User: r.User, Source: source.Addr().String()}, errCrowd)
+		return
+	}
+	setting, late := "", true
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errHandshake):
-		err, setting, late = errHandshake, "timeouts.handshake", true
-	case errors.Is(cause, errKeyExchange):
-		err, setting, late = errKeyExchange, "20 s for the key exchange", true
+		err, setting = errHandshake, "timeouts.handshake"
+	case errors.Is(cause, errFirstFactor):
+		err, setting = errFirstFactor, "timeouts.first_factor"
+	default:
+		late = false
 	}
-	r := visit.Refusal()
-	if late || r.Blame || r.User != "" && broken(err) {
+	flooded := errors.Is(err, errFlood) || errors.Is(context.Cause(ctx), errFlood)
+	failed := late || r.User != "" && broken(err)
+	if r.Blame || flooded || failed && !r.Proven && !r.Ours {
 		s.gate.failed(source.Addr(), set.Limits, s.opt.Now())
 	}
 	attrs := []slog.Attr{slog.String("source", source.Addr().String())}
@@ -125,18 +141,22 @@ func (s *Server) refused(ctx context.Context, visit *auth.Visit, source netip.Ad
 		{"user", r.User}, {"method", r.Method}, {"key", r.Key}, {"reason", r.Reason}, {"setting", setting},
 	} {
 		if a.value != "" {
-			attrs = append(attrs, slog.String(a.name, a.value))
+			attrs = append(attrs, slog.String(a.name, clip(a.value)))
 		}
 	}
-	if r.Reason == "" || late {
-		attrs = append(attrs, slog.String("error", err.Error()))
+	if flooded {
+		err = errFlood
 	}
-	// Who has not even named a user scans ports, or looks whether we live.
-	if r.User == "" && !late {
-		s.opt.Log.LogAttrs(ctx, slog.LevelDebug, "a connection ended before it named a user", attrs...)
+	if r.Reason == "" || late || flooded {
+		attrs = append(attrs, slog.String("error", clip(err.Error())))
+	}
+	// Who went away before they tried anything scans ports, looks whether we live, or was
+	// asked at home whether the host key is ours, or for a passphrase.
+	if r.Reason == "" && !r.Proven && !failed && !flooded {
+		s.opt.Log.LogAttrs(ctx, slog.LevelDebug, "a connection ended before anything was tried", attrs...)
 		return
 	}
-	s.opt.Events.Event(ctx, slog.LevelWarn, audit.LoginRefused, attrs...)
+	s.rationed(s.no, audit.LoginRefused, attrs)
 }
 
 // broken says that the client broke the protocol, as by a signature that is none.
@@ -156,7 +176,7 @@ func described(id *identity.Identity) []slog.Attr {
 		{"target", id.Target}, {"login", id.Login}, {"client", id.Client},
 	} {
 		if a.value != "" {
-			attrs = append(attrs, slog.String(a.name, a.value))
+			attrs = append(attrs, slog.String(a.name, clip(a.value)))
 		}
 	}
 	if id.CA != "" {

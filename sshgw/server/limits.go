@@ -3,13 +3,16 @@
 package server
 
 import (
+	"container/list"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
+	"github.com/sallyport-mfa/sallyport/sshgw/auth"
 	"github.com/sallyport-mfa/sallyport/sshgw/config"
 )
 
@@ -27,16 +30,17 @@ type gate struct {
 	mu              sync.Mutex
 	handshakes      int
 	open            int
+	unproven        *list.List // visitors without a first factor, the oldest first
 	handshakesFrom  map[netip.Prefix]int
 	connectionsFrom map[netip.Prefix]int
 	connectionsUser map[string]int
 	penalties       *simplelru.LRU[netip.Prefix, penalty]
 }
 
-// penalty is how long a source stays out.
+// penalty is what a network has to its account; it runs off with time.
 type penalty struct {
 	until time.Time
-	last  time.Duration
+	shut  bool // nobody comes in until it has run off
 }
 
 func newGate() *gate {
@@ -45,54 +49,95 @@ func newGate() *gate {
 		panic(err) // the size is a constant above zero
 	}
 	return &gate{
-		handshakesFrom: map[netip.Prefix]int{}, connectionsFrom: map[netip.Prefix]int{}, connectionsUser: map[string]int{},
+		unproven: list.New(), handshakesFrom: map[netip.Prefix]int{}, connectionsFrom: map[netip.Prefix]int{}, connectionsUser: map[string]int{},
 		penalties: penalties,
 	}
 }
 
-// sourceOf is what counts as one source: an IPv4 address, or an IPv6 network of 64 bits,
-// since whoever has one address there has them all.
-func sourceOf(a netip.Addr) netip.Prefix {
+// network is one that counts as a source, with how many shares it has.
+type network struct {
+	netip.Prefix
+	shares int
+}
+
+// Who has one IPv6 address has all of its network of 64 bits, and often one of 48, which
+// may also be that of a site with many people.
+const (
+	wide       = 48
+	wideShares = 4
+)
+
+// sourceOf is what counts as one source: an IPv4 address, or an IPv6 network, a narrow one
+// and a wide one.
+func sourceOf(a netip.Addr) []network {
 	a = a.Unmap().WithZone("")
-	bits := 64
-	if a.Is4() {
-		bits = 32
+	one := network{auth.Source(a), 1}
+	if !a.Is6() {
+		return []network{one}
 	}
-	p, err := a.Prefix(bits)
-	if err != nil {
-		return netip.Prefix{} // no address: all of these are one source
-	}
-	return p
+	return []network{one, {netip.PrefixFrom(a, wide).Masked(), wideShares}}
 }
 
 // visitor is one connection's place in the gate.
 type visitor struct {
 	gate        *gate
-	source      netip.Prefix
+	source      []network
 	handshaking bool
-	user        string // counted as this user's
+	waiting     *list.Element // among the unproven, nil when it is not
+	end         func()        // closes the connection
+	dropped     bool          // to make room
+	user        string        // counted as this user's
 	counted     bool
 }
 
-// enter admits a connection to the handshake.
-func (g *gate) enter(source netip.Prefix, l config.Limits, now time.Time) (*visitor, *refusal) {
+// enter admits a connection to the handshake, if need be in place of the oldest one that
+// has proven nothing: places are for those who come to log in, and not for those who sit
+// on them. end closes the connection.
+func (g *gate) enter(source []network, l config.Limits, now time.Time, end func()) (*visitor, *refusal) {
+	v, instead, why := g.place(source, l, now, end)
+	if instead != nil {
+		instead()
+	}
+	return v, why
+}
+
+// place finds a place for a handshake. instead, if there is one, ends the connection that
+// had it before.
+func (g *gate) place(source []network, l config.Limits, now time.Time, end func()) (v *visitor, instead func(), why *refusal) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if p, ok := g.penalties.Get(source); ok && now.Before(p.until) {
-		return nil, &refusal{"this source failed before and has to wait", "limits.penalty"}
+	for _, n := range source {
+		if p, ok := g.penalties.Get(n.Prefix); ok && p.shut && now.Before(p.until) {
+			return nil, nil, &refusal{"this source failed too often and has to wait", "limits.penalty"}
+		}
+		if g.handshakesFrom[n.Prefix] >= n.shares*l.UnauthenticatedFrom {
+			return nil, nil, &refusal{"too many handshakes from one source", "limits.unauthenticated_from"}
+		}
 	}
-	switch {
-	case g.handshakesFrom[source] >= l.UnauthenticatedFrom:
-		return nil, &refusal{"too many handshakes from one source", "limits.unauthenticated_from"}
-	case g.handshakes >= l.Unauthenticated:
-		return nil, &refusal{"too many handshakes at once", "limits.unauthenticated"}
-	case g.open >= l.Connections:
-		return nil, &refusal{"too many connections", "limits.connections"}
+	if g.open >= l.Connections {
+		return nil, nil, &refusal{"too many connections", "limits.connections"}
+	}
+	if g.handshakes >= l.Unauthenticated {
+		oldest := g.unproven.Front()
+		if oldest == nil {
+			return nil, nil, errCrowd
+		}
+		v := oldest.Value.(*visitor)
+		v.dropped = true
+		v.shaken()
+		instead = v.end
 	}
 	g.handshakes++
-	g.handshakesFrom[source]++
-	return &visitor{gate: g, source: source, handshaking: true}, nil
+	for _, n := range source {
+		g.handshakesFrom[n.Prefix]++
+	}
+	v = &visitor{gate: g, source: source, handshaking: true, end: end}
+	v.waiting = g.unproven.PushBack(v)
+	return v, instead, nil
 }
+
+// errCrowd is the refusal of who found no place, or lost it.
+var errCrowd = &refusal{"too many handshakes at once", "limits.unauthenticated"}
 
 // admit counts the visitor among a user's connections. Called again for another user,
 // it gives up the first.
@@ -104,13 +149,15 @@ func (v *visitor) admit(user string, l config.Limits) *refusal {
 	switch {
 	case g.open >= l.Connections:
 		return &refusal{"too many connections", "limits.connections"}
-	case g.connectionsFrom[v.source] >= l.ConnectionsFrom:
+	case slices.ContainsFunc(v.source, func(n network) bool { return g.connectionsFrom[n.Prefix] >= n.shares*l.ConnectionsFrom }):
 		return &refusal{"too many connections from one source", "limits.connections_from"}
 	case g.connectionsUser[user] >= l.ConnectionsUser:
 		return &refusal{"too many connections of one user", "limits.connections_user"}
 	}
 	g.open++
-	g.connectionsFrom[v.source]++
+	for _, n := range v.source {
+		g.connectionsFrom[n.Prefix]++
+	}
 	g.connectionsUser[user]++
 	v.user, v.counted = user, true
 	return nil
@@ -122,9 +169,32 @@ func (v *visitor) uncount() {
 	}
 	g := v.gate
 	g.open--
-	drop(g.connectionsFrom, v.source)
+	for _, n := range v.source {
+		drop(g.connectionsFrom, n.Prefix)
+	}
 	drop(g.connectionsUser, v.user)
 	v.counted = false
+}
+
+// proven says that the visitor has shown a first factor, and is not one to make room.
+func (v *visitor) proven() {
+	v.gate.mu.Lock()
+	defer v.gate.mu.Unlock()
+	v.stay()
+}
+
+func (v *visitor) stay() {
+	if v.waiting != nil {
+		v.gate.unproven.Remove(v.waiting)
+		v.waiting = nil
+	}
+}
+
+// madeRoom says whether the visitor lost its place to another.
+func (v *visitor) madeRoom() bool {
+	v.gate.mu.Lock()
+	defer v.gate.mu.Unlock()
+	return v.dropped
 }
 
 // authenticated gives up the visitor's place among the handshakes.
@@ -135,9 +205,12 @@ func (v *visitor) authenticated() {
 }
 
 func (v *visitor) shaken() {
+	v.stay()
 	if v.handshaking {
 		v.gate.handshakes--
-		drop(v.gate.handshakesFrom, v.source)
+		for _, n := range v.source {
+			drop(v.gate.handshakesFrom, n.Prefix)
+		}
 		v.handshaking = false
 	}
 }
@@ -150,20 +223,40 @@ func (v *visitor) leave() {
 	v.uncount()
 }
 
-// failed makes the source wait, longer each time until it has been quiet for as long as
-// the longest wait.
+// failed adds to the penalty of a source. One that fails now and then, as a job with an
+// old key does, is not shut out, nor are those who share its address; who guesses is.
 func (g *gate) failed(addr netip.Addr, l config.Limits, now time.Time) {
 	if l.Penalty <= 0 || exempt(addr, l.PenaltyExempt) {
 		return
 	}
-	source := sourceOf(addr)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	wait := l.Penalty
-	if p, ok := g.penalties.Get(source); ok && now.Before(p.until.Add(l.PenaltyMax)) {
-		wait = max(wait, min(2*p.last, l.PenaltyMax))
+	for _, n := range sourceOf(addr) {
+		p, left := g.owed(n, now)
+		left = min(left+l.Penalty/time.Duration(n.shares), l.PenaltyMax)
+		g.penalties.Add(n.Prefix, penalty{now.Add(left), p.shut || left >= l.PenaltyMin})
 	}
-	g.penalties.Add(source, penalty{now.Add(wait), wait})
+}
+
+// succeeded halves the penalty of a source from which somebody came in.
+func (g *gate) succeeded(addr netip.Addr, l config.Limits, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, n := range sourceOf(addr) {
+		if p, left := g.owed(n, now); left > 0 {
+			left /= 2
+			g.penalties.Add(n.Prefix, penalty{now.Add(left), p.shut && left >= l.PenaltyMin})
+		}
+	}
+}
+
+// owed is what is left of a network's penalty.
+func (g *gate) owed(n network, now time.Time) (penalty, time.Duration) {
+	p, ok := g.penalties.Get(n.Prefix)
+	if !ok || !now.Before(p.until) {
+		return penalty{}, 0
+	}
+	return p, p.until.Sub(now)
 }
 
 func exempt(addr netip.Addr, networks []string) bool {

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -60,12 +61,12 @@ type Options struct {
 type Server struct {
 	opt    Options
 	gate   *gate
-	noise  *rate.Limiter // of refusals in the log
+	crowd  *ration // of gw_limited in the log
+	no     *ration // of gw_login_refused
 	base   context.Context
 	cancel context.CancelFunc
 
 	mu     sync.Mutex
-	quiet  int // refusals that the log did not say
 	ending bool
 	conns  map[*Conn]struct{}
 	live   int           // connections that are served, handshakes included
@@ -83,7 +84,7 @@ func New(o Options) *Server {
 	if len(o.Algorithms.KeyExchanges) == 0 {
 		o.Algorithms = transport.Algorithms()
 	}
-	s := &Server{opt: o, gate: newGate(), noise: rate.NewLimiter(5, 50), conns: map[*Conn]struct{}{}}
+	s := &Server{opt: o, gate: newGate(), crowd: newRation(), no: newRation(), conns: map[*Conn]struct{}{}}
 	s.base, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -132,7 +133,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 func (s *Server) accepted(conn net.Conn) {
 	source, local := addrPort(conn.RemoteAddr()), addrPort(conn.LocalAddr())
 	set := s.opt.Settings()
-	v, why := s.gate.enter(sourceOf(source.Addr()), set.Limits, s.opt.Now())
+	v, why := s.gate.enter(sourceOf(source.Addr()), set.Limits, s.opt.Now(), func() { _ = conn.Close() })
 	if why == nil && !s.begin() {
 		v.leave()
 		why = &refusal{"the gateway is ending", ""}
@@ -161,26 +162,58 @@ func (s *Server) survive(source netip.AddrPort) {
 
 // limited logs that a limit kept somebody out, but not more often than anybody reads.
 func (s *Server) limited(who audit.Who, why *refusal) {
-	s.mu.Lock()
-	if !s.noise.Allow() {
-		s.quiet++
-		s.mu.Unlock()
-		if s.opt.Events.Count != nil {
-			s.opt.Events.Count(audit.Limited)
-		}
-		return
-	}
-	quiet := s.quiet
-	s.quiet = 0
-	s.mu.Unlock()
+	who.User = clip(who.User)
 	attrs := who.Attrs(slog.String("reason", why.reason))
 	if why.setting != "" {
 		attrs = append(attrs, slog.String("setting", why.setting))
 	}
+	s.rationed(s.crowd, audit.Limited, attrs)
+}
+
+// rationed logs a warning that strangers can bring about, if it is not one too many.
+func (s *Server) rationed(r *ration, code audit.Code, attrs []slog.Attr) {
+	quiet, ok := r.take()
+	if !ok {
+		if s.opt.Events.Count != nil {
+			s.opt.Events.Count(code)
+		}
+		return
+	}
 	if quiet > 0 {
 		attrs = append(attrs, slog.Int("unlogged", quiet))
 	}
-	s.opt.Events.Event(s.base, slog.LevelWarn, audit.Limited, attrs...)
+	s.opt.Events.Event(s.base, slog.LevelWarn, code, attrs...)
+}
+
+// ration is how often something is logged.
+type ration struct {
+	limiter *rate.Limiter
+	mu      sync.Mutex
+	quiet   int // not logged since the last time
+}
+
+func newRation() *ration { return &ration{limiter: rate.NewLimiter(5, 50)} }
+
+// take says whether to log, and how often that was not done since the last time.
+func (r *ration) take() (quiet int, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.limiter.Allow() {
+		r.quiet++
+		return 0, false
+	}
+	quiet, r.quiet = r.quiet, 0
+	return quiet, true
+}
+
+// maxLogged bounds what a stranger's word takes in a line of the log, in bytes.
+const maxLogged = 255
+
+func clip(s string) string {
+	if len(s) <= maxLogged {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxLogged], "") + "…"
 }
 
 func (s *Server) begin() bool {

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"errors"
 	"net"
 	"sync/atomic"
 	"time"
@@ -15,13 +16,22 @@ import (
 type wire struct {
 	net.Conn
 	received atomic.Uint64
+	trusted  atomic.Bool // authenticated
 	gone     func(error)
 }
 
+// maxUntrusted bounds what a connection may send before it is authenticated, in bytes. While
+// a callback runs the library reads ahead, sixteen packets of up to 256 KiB; no client's
+// keys and answers come near that.
+const maxUntrusted = 512 << 10
+
+var errFlood = errors.New("more was sent than any login takes")
+
 func (w *wire) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p)
-	if n > 0 {
-		w.received.Add(uint64(n))
+	if n > 0 && w.received.Add(uint64(n)) > maxUntrusted && !w.trusted.Load() {
+		n, err = 0, errFlood
+		_ = w.Conn.Close()
 	}
 	if err != nil {
 		w.gone(err)
