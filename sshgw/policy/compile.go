@@ -176,6 +176,9 @@ func (r *Rule) check() []error {
 	if r.Input && r.Record == RecordOff {
 		fail("record_input says nothing without record")
 	}
+	if r.Terminal && r.Exec == nil {
+		fail("terminal says nothing without exec")
+	}
 	if r.Action == Deny {
 		if sights := slices.DeleteFunc(r.sights(), func(s string) bool { return s == "logins" }); len(sights) > 0 || r.Mode != Auto {
 			fail("a deny rule refuses the target altogether; %s can stand in an allow rule alone, which permits what it names and nothing else", strings.Join(append(sights, "mode")[:max(1, len(sights))], ", "))

@@ -149,7 +149,7 @@ func (g *Grant) Permits() []string {
 	for _, s := range []struct {
 		name string
 		on   bool
-	}{{"shell", g.Shell}, {"agent", g.Agent}, {"x11", g.X11}} {
+	}{{"shell", g.Shell}, {"terminal", r.Terminal}, {"agent", g.Agent}, {"x11", g.X11}} {
 		if s.on {
 			add("  %s", s.name)
 		}

@@ -53,6 +53,12 @@ func (g *Grant) MayExec(command string) bool {
 	return g.by != nil && (g.by.all || g.by.exec.match(command, g.who))
 }
 
+// MayTerminal says whether a command may have a terminal. With one a pager starts, and a
+// pager gives a shell: so what patterns permit has none, unless the rule says so.
+func (g *Grant) MayTerminal() bool {
+	return g.by != nil && (g.by.all || g.Shell || g.by.exec.all || g.by.rule.Terminal)
+}
+
 // MaySubsystem says whether a subsystem other than sftp may run; of that MaySFTP says.
 func (g *Grant) MaySubsystem(name string) bool {
 	return g.by != nil && name != "sftp" && (g.by.all || g.by.subsystem != nil && g.by.subsystem.FitsOne(name) == match.True)

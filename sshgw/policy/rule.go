@@ -51,6 +51,7 @@ type Rule struct {
 	// What may be done. A rule that names none of these permits all of it.
 	Shell       *bool     `toml:"shell"`
 	Exec        *[]string `toml:"exec"`
+	Terminal    bool      `toml:"terminal"` // for what exec permits
 	Subsystems  *[]string `toml:"subsystems"`
 	SFTPRead    *[]string `toml:"sftp_read"`
 	SFTPWrite   *[]string `toml:"sftp_write"`
@@ -97,6 +98,7 @@ func (r *Rule) sights() []string {
 	}
 	add("shell", r.Shell != nil)
 	add("exec", r.Exec != nil)
+	add("terminal", r.Terminal)
 	add("subsystems", r.Subsystems != nil)
 	add("sftp_read", r.SFTPRead != nil)
 	add("sftp_write", r.SFTPWrite != nil)

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
 
 	"github.com/sallyport-mfa/sallyport/sshgw/audit"
 	"github.com/sallyport-mfa/sallyport/sshgw/config"
@@ -245,4 +246,40 @@ func TestAttackChannelsByManyJumps(t *testing.T) {
 		t.Errorf("%d sessions in one connection, whose channels are %d", sessions, limit)
 	}
 	r.event(audit.Limited, map[string]any{"setting": "limits.channels"})
+}
+
+// With a terminal, a command that a pattern permits starts a pager, which gives a shell.
+func TestAttackPagerOfACommandAtATerminal(t *testing.T) {
+	for body, terminal := range map[string]bool{
+		"exec = [\"wishes *\"]": false, "exec = [\"wishes nginx\"]": false, "exec = [\"wishes *\"]\nterminal = true": true,
+		"exec = [\"*\"]": true, "shell = true\nexec = [\"wishes *\"]": true, "": true,
+	} {
+		r := newRig(t, rule("operators", body))
+		s, err := r.client("db1").NewSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.RequestPty("xterm", 24, 80, nil); err != nil {
+			t.Fatal(err)
+		}
+		out, err := s.Output("wishes nginx")
+		if strings.Contains(string(out), "pty-req") != terminal || err != nil {
+			t.Errorf("%q: %s, %v", body, out, err)
+		}
+	}
+}
+
+// A rule that wants all recorded has not named the agent, whose channel no recording has.
+func TestAttackAgentUnderARecordedRule(t *testing.T) {
+	for body, passes := range map[string]bool{"record = \"required\"": false, "record = \"required\"\nexec = [\"*\"]\nagent = true": true} {
+		r := newRig(t, rule("recorded", body))
+		c := r.client("db1")
+		if err := agent.ForwardToAgent(c, agent.NewKeyring()); err != nil {
+			t.Fatal(err)
+		}
+		out, _ := withAgent(t, c).Output("agent")
+		if (string(out) == "0 keys") != passes {
+			t.Errorf("%q: %s", body, out)
+		}
+	}
 }

@@ -65,8 +65,9 @@ func (c *connection) grant(ctx context.Context, cfg *config.Config, t *inventory
 	// What the key or certificate takes away is gone, whatever a rule permits; and what
 	// it says cannot be seen to in a jump that passes through unseen.
 	limits := c.id.Limits
-	g.Agent = g.Agent && !limits.NoAgent
-	// X11 shows what no recording has: a rule that requires one must name it.
+	// X11 shows what no recording has, and an agent's answers are in none: a rule that
+	// requires one must name them.
+	g.Agent = g.Agent && !limits.NoAgent && !unseen(&g)
 	g.X11 = g.X11 && !limits.NoX11 && !unseen(&g)
 	g.Raw = g.Raw && !limits.NoPTY && !limits.NoAgent && !limits.NoX11 && limits.Command == "" &&
 		limits.PermitOpen == nil && limits.PermitListen == nil

@@ -4,6 +4,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -229,6 +230,18 @@ func (h *hop) fromSession(ctx context.Context, ch ssh.NewChannel, kind string) e
 		_ = near.Close()
 	}
 	defer s.unbind(far)
+	if kind == "auth-agent@openssh.com" {
+		c.spawn(func() { refuse(nearRequests); _ = far.Close() })
+		c.spawn(func() { refuse(farRequests); _ = near.Close() })
+		c.spawn(func() { drain(near.Stderr()) })
+		c.spawn(func() { drain(far.Stderr()) })
+		if err := relayAgent(near, far, func(int64) { c.server.Active() }); errors.Is(err, errNoAgent) {
+			_ = c.denied(ctx, s.conn.target, s.conn.login, "agent_protocol", "", slog.String("error", err.Error()))
+		}
+		_ = near.Close()
+		_ = far.Close()
+		return nil
+	}
 	// The client is the server here: its agent or display answers.
 	join(c.spawn, end{near, nearRequests}, end{far, farRequests}, func(int64) { c.server.Active() }, func(int64) { c.server.Active() })
 	return nil

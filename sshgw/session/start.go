@@ -86,6 +86,8 @@ func (s *sessionChannel) launch(ctx context.Context, p program, name, login stri
 	s.mu.Lock()
 	if s.agent && w.grant.Agent {
 		s.granted["auth-agent@openssh.com"] = true
+	}
+	if s.agent && (w.grant.Agent || unseen(&w.grant)) { // the gateway asks it itself
 		with.agent = s.forwardedAgent
 	}
 	if s.x11 != nil && w.grant.X11 {
@@ -95,6 +97,12 @@ func (s *sessionChannel) launch(ctx context.Context, p program, name, login stri
 	h, to, err := c.open(ctx, w, with)
 	if err != nil {
 		return nil, nil, err
+	}
+	if s.pty != nil && p.kind != "shell" && !w.grant.MayTerminal() {
+		s.say(fmt.Sprintf("the rule %q gives commands no terminal", w.grant.Rule))
+		s.mu.Lock()
+		s.pty = nil
+		s.mu.Unlock()
 	}
 	wait := c.config().Timeouts.Target
 	ch, requests, err := c.openChannel(ctx, to.SSH, "session", nil, wait)
