@@ -46,7 +46,8 @@ type running struct {
 	roster  *roster.Roster
 	metrics *metrics.Metrics
 	audit   *audit.Log
-	people  directory.Directory
+	people  directory.Directory // about those who are in
+	callers directory.Directory // about those who come to the door
 	keys    *keys.Ring
 	dialer  *target.Dialer
 	server  *server.Server
@@ -72,7 +73,7 @@ func Run(ctx context.Context, opt Options) error {
 	if err != nil {
 		return err
 	}
-	if g.people, err = directory.NewNSS(); err != nil {
+	if err := g.openDirectories(); err != nil {
 		return err
 	}
 	if g.keys, err = keys.Open(cfg.Keys.Dir); err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/sallyport-mfa/sallyport/internal/directory"
 	"github.com/sallyport-mfa/sallyport/internal/frames"
 	"github.com/sallyport-mfa/sallyport/sshgw/auth"
 	"github.com/sallyport-mfa/sallyport/sshgw/config"
@@ -85,6 +86,29 @@ func (g *running) openDialer(c *config.Config) (err error) {
 	return err
 }
 
+// How long a look-up of an account or group may take, and how long a name that the name
+// service does not know is not asked for again.
+const (
+	lookupTimeout = 8 * time.Second
+	keepAbsent    = 10 * time.Second
+)
+
+// openDirectories asks the name service twice: strangers may send any names, and those
+// who are in do not wait behind them.
+func (g *running) openDirectories() error {
+	inside, err := directory.NewNSS()
+	if err != nil {
+		return err
+	}
+	outside, err := directory.NewNSS()
+	if err != nil {
+		return err
+	}
+	g.people = directory.NewBrief(inside, inside, lookupTimeout, 0, g.opt.Now)
+	g.callers = directory.NewBrief(outside, inside, lookupTimeout, keepAbsent, g.opt.Now)
+	return nil
+}
+
 // assemble makes the parts that stay, and hands them to one another. What they need of
 // the configuration they ask for each time.
 func (g *running) assemble() {
@@ -92,7 +116,7 @@ func (g *running) assemble() {
 	asker := &secondfactor.Asker{Client: authd}
 	door := auth.New(auth.Options{
 		Policy:   func() auth.Policy { return auth.FromConfig(g.config()) },
-		Accounts: g.people, Second: asker, Authd: &secondfactor.Lookups{Client: authd},
+		Accounts: g.callers, Second: asker, Authd: &secondfactor.Lookups{Client: authd},
 		PAM: &caller{path: func() string { return socketPath(g.config(), passwordSocket) }},
 		Now: g.opt.Now, Log: g.opt.Log,
 	})
