@@ -94,7 +94,7 @@ func (f *File) Text(t *cli.Terminal, from time.Duration, search string) error {
 	l := &lines{each: func(at time.Duration, line string) error {
 		if search == "" {
 			t.Printf("%s\n", strings.TrimRight(line, " "))
-		} else if strings.Contains(line, search) {
+		} else if strings.Contains(line, search) || strings.Contains(visible(line), search) {
 			found = true
 			t.Printf("%s  %s\n", clock(at), strings.TrimRight(line, " "))
 		}

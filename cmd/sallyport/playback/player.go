@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/charmbracelet/x/ansi"
 
@@ -196,6 +197,9 @@ func (p *player) show() {
 
 func (p *player) read() {
 	p.next, p.end = p.reader.Next()
+	if p.end != nil {
+		p.out = p.screen.end(p.out)
+	}
 	if p.end != nil && !errors.Is(p.end, io.EOF) {
 		p.end = p.file.explain(p.end)
 	}
@@ -358,7 +362,7 @@ func (p *player) search() {
 	p.note = ""
 	var window []byte
 	text := []byte(p.opt.Search)
-	found := &lines{each: func(time.Duration, string) error { return nil }}
+	found := &sequences{}
 	for p.end == nil {
 		e := p.next
 		p.show()
@@ -381,23 +385,19 @@ func (p *player) search() {
 }
 
 // plain is what an event writes as text.
-func plain(l *lines, e record.Event) []byte {
-	b := append(l.rest, e.Data...)
-	l.rest = nil
+func plain(q *sequences, e record.Event) []byte {
 	var out []byte
-	for len(b) > 0 {
-		seq, width, n, state := ansi.DecodeSequence(b, ansi.NormalState, nil)
-		if state != ansi.NormalState {
-			var s screen
-			s.keep(b, state)
-			l.rest = s.rest
-			break
+	_ = q.each(e.Data, func(seq []byte, width int) error {
+		if width == 0 && seq[0] != '\n' {
+			return nil
 		}
-		if width > 0 || seq[0] == '\n' {
-			out = append(out, seq...)
+		for _, r := range string(seq) {
+			if r == '\n' || !invisible(r) {
+				out = utf8.AppendRune(out, r)
+			}
 		}
-		b = b[max(n, 1):]
-	}
+		return nil
+	})
 	return out
 }
 

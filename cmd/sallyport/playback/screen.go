@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -21,9 +22,9 @@ import (
 // whose answers are typed into the shell of whoever looks; modes that change what keys,
 // the mouse or pasting send; printing; and resizing of the window.
 type screen struct {
-	height int    // scrolling stays within so many rows; 0: not
-	rest   []byte // the beginning of a sequence whose end has not come
-	saved  bool   // the cursor's place was saved and not restored
+	height int  // scrolling stays within so many rows; 0: not
+	saved  bool // the cursor's place was saved and not restored
+	sequences
 }
 
 // maxSequence bounds one that draws.
@@ -34,25 +35,19 @@ const maxParam = 9999
 
 // append adds to dst what of p may be shown.
 func (s *screen) append(dst, p []byte) []byte {
-	b := p
-	if len(s.rest) > 0 {
-		b = append(slices.Clone(s.rest), p...)
-		s.rest = nil
-	}
-	for len(b) > 0 {
-		if n := printable(b); n > 0 {
-			dst = append(dst, b[:n]...)
-			b = b[n:]
-			continue
-		}
-		seq, _, n, state := ansi.DecodeSequence(b, ansi.NormalState, nil)
-		if state != ansi.NormalState {
-			s.keep(b, state)
-			return dst
-		}
+	_ = s.sequences.each(p, func(seq []byte, _ int) error {
 		dst = s.one(dst, seq)
-		b = b[max(n, 1):]
-	}
+		return nil
+	})
+	return dst
+}
+
+// end adds to dst what is to be said at the end of a recording.
+func (s *screen) end(dst []byte) []byte {
+	_ = s.sequences.end(func(seq []byte, _ int) error {
+		dst = s.one(dst, seq)
+		return nil
+	})
 	return dst
 }
 
@@ -68,20 +63,6 @@ func printable(b []byte) int {
 		}
 	}
 	return len(b)
-}
-
-// keep keeps a sequence whose end is not there: of a string its beginning alone, since
-// the rest of it will not be shown.
-func (s *screen) keep(b []byte, state ansi.State) {
-	switch {
-	case state == ansi.StringState && b[0] == ansi.ESC:
-		b = b[:2]
-	case state == ansi.StringState:
-		b = b[:1]
-	case len(b) > maxSequence:
-		b = nil
-	}
-	s.rest = slices.Clone(b)
 }
 
 func (s *screen) one(dst, seq []byte) []byte {
@@ -100,12 +81,27 @@ func (s *screen) one(dst, seq []byte) []byte {
 	}
 	for len(seq) > 0 {
 		r, n := utf8.DecodeRune(seq)
-		if !unicode.IsControl(r) { // also those of C1, and what follows a broken character
+		if !invisible(r) {
 			dst = utf8.AppendRune(dst, r)
 		}
 		seq = seq[n:]
 	}
 	return dst
+}
+
+// invisible says that a character is not to be seen: controls, also those of C1, and what
+// formats text. Among the latter are those that turn its direction round, so that it reads
+// as something else than was run.
+func invisible(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) }
+
+// visible is a text without those.
+func visible(text string) string {
+	return strings.Map(func(r rune) rune {
+		if invisible(r) {
+			return -1
+		}
+		return r
+	}, text)
 }
 
 // escapes are those of two bytes that draw: save and restore the cursor, index, next
@@ -163,6 +159,10 @@ func (s *screen) csi(dst, seq []byte) []byte {
 		return dst
 	case final == 'h' || final == 'l':
 		return s.mode(dst, private, params, final)
+	case final == 'J' && (len(between) > 0 || len(bytes.Trim(body, "0123456789")) > 0 || len(params) > 0 && params[0] > 2):
+		return dst // what was scrolled out stays
+	case final == 'T' && len(bytes.Trim(body, "0123456789")) > 0:
+		return dst // with more parameters it is about the mouse
 	case private:
 		if bytes.IndexByte([]byte(drawingPrivate), final) < 0 {
 			return dst

@@ -10,6 +10,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/sallyport-mfa/sallyport/sshgw/record"
 )
 
 func shown(chunks ...string) string {
@@ -95,8 +97,9 @@ func TestWhatActsBeyondTheScreenDoesNotPass(t *testing.T) {
 
 func TestAStringWithoutEndIsNotKept(t *testing.T) {
 	s := screen{}
-	out := s.append(nil, []byte("\x1b]0;"))
-	for range 1000 {
+	var out []byte
+	out = s.append(out, []byte("\x1b]0;"))
+	for range 60 {
 		out = s.append(out, bytes.Repeat([]byte("x"), 1000))
 	}
 	if len(out) > 0 || len(s.rest) > 2 {
@@ -107,8 +110,71 @@ func TestAStringWithoutEndIsNotKept(t *testing.T) {
 	}
 }
 
+// A string that is never ended must not hide what was done after it.
+func TestAStringWithoutEndHidesNothing(t *testing.T) {
+	const after = "$ cat /etc/shadow\r\nroot:x\r\n"
+	text := func(parts []string) (string, string) {
+		s := screen{height: 24}
+		var out []byte
+		var b strings.Builder
+		l := &lines{each: func(_ time.Duration, line string) error { b.WriteString(line + "\n"); return nil }}
+		for _, p := range parts {
+			out = s.append(out, []byte(p))
+			if err := l.write(0, []byte(p)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.end(); err != nil {
+			t.Fatal(err)
+		}
+		return string(s.end(out)), b.String()
+	}
+	for _, start := range []string{
+		"\x1b_", "\x1bP", "\x1b]0;", "\x1b^", "\x1bX", "\x9f", "\x90", "\x9d", "\x9e", "\x98", "\x1bP1;2q", "\x1b_\x1b_", "\x1b]\x1bP\x18\x1b^",
+	} {
+		for _, end := range []string{"\r\n", "\n", "\x18", "\x1a", "\x1b[m", strings.Repeat("y", 2*maxString)} {
+			all := "before " + start + "x" + end + after
+			var parts []string
+			for i := range []byte(all) {
+				parts = append(parts, all[i:i+1])
+			}
+			for _, cut := range [][]string{{all}, parts} {
+				screen, lines := text(cut)
+				for _, got := range []string{screen, strings.ReplaceAll(lines, "\n", "\r\n")} {
+					if !strings.Contains(got, after) || !strings.Contains(got, "bytes is left out]") || !strings.HasPrefix(got, "before ") {
+						t.Errorf("%q and %.10q show %.200q", start, end, got)
+					}
+				}
+			}
+		}
+		screen, lines := text([]string{start + "never"})
+		if !strings.Contains(screen, "left out") || !strings.Contains(lines, "left out") {
+			t.Errorf("%q at the end shows %q and %q", start, screen, lines)
+		}
+	}
+	q := &sequences{}
+	if got := plain(q, record.Event{Data: []byte("\x1b_x\r\nrm\u200b -rf")}); !strings.Contains(string(got), "rm -rf") {
+		t.Errorf("search finds %q", got)
+	}
+}
+
+func TestTextThatReadsAsSomethingElseDoesNotPass(t *testing.T) {
+	for text, want := range map[string]string{
+		"a\u202ecod.exe\u202c":             "acod.exe",
+		"r\u200bm\u2066x\u2069\u200f":      "rmx",
+		"\x1b[3J\x1b[0;3J\x1b[;3J\x1b[?3J": "",
+		"\x1b[J\x1b[0J\x1b[2J\x1b[?1J":     "\x1b[J\x1b[0J\x1b[2J\x1b[?1J",
+		"\x1b[1;2;3;4;5T\x1b[1:2T":         "",
+		"\x1b[T\x1b[3T":                    "\x1b[T\x1b[3T",
+	} {
+		if got := shown(text); got != want {
+			t.Errorf("%q becomes %q", text, got)
+		}
+	}
+}
+
 // allowed is every sequence that may reach a terminal, written a second time.
-var allowed = regexp.MustCompile(`^(?:[^\x00-\x08\x10-\x1f\x7f\x{80}-\x{9f}\x07]|[\x08-\x0f]|\x1b\[[0-9;:]*[@A-HIJ-MPSTXZ` + "`" + `abdefgmrsu]|\x1b\[\?[0-9;:]*[JK]|\x1b\[\??\d+[hl]|\x1b\[[0-9;:]* q|\x1b\[[0-9;:]*!p|\x1b[78DEHMc=>no|}~]|\x1b[()*+].|\x1b#8)*$`)
+var allowed = regexp.MustCompile(`^(?:[^\x00-\x08\x10-\x1f\x7f\x{80}-\x{9f}\x07]|[\x08-\x0f]|\x1b\[[0-9;:]*[@A-IK-MPSXZ` + "`" + `abdefgmrsu]|\x1b\[\??0*[0-2]?J|\x1b\[\d*T|\x1b\[\?[0-9;:]*K|\x1b\[\??\d+[hl]|\x1b\[[0-9;:]* q|\x1b\[[0-9;:]*!p|\x1b[78DEHMc=>no|}~]|\x1b[()*+].|\x1b#8)*$`)
 
 func FuzzScreen(f *testing.F) {
 	f.Add([]byte("a\x1b[31m\x1b]52;c;x\x07b"), uint8(3))

@@ -23,29 +23,13 @@ type lines struct {
 	line  []rune
 	col   int
 	begun bool
-	rest  []byte
+	last  time.Duration // of what was written
+	sequences
 }
 
 func (l *lines) write(at time.Duration, p []byte) error {
-	b := p
-	if len(l.rest) > 0 {
-		b = append(l.rest, p...)
-		l.rest = nil
-	}
-	for len(b) > 0 {
-		seq, _, n, state := ansi.DecodeSequence(b, ansi.NormalState, nil)
-		if state != ansi.NormalState {
-			var s screen
-			s.keep(b, state)
-			l.rest = s.rest
-			return nil
-		}
-		if err := l.one(at, seq); err != nil {
-			return err
-		}
-		b = b[max(n, 1):]
-	}
-	return nil
+	l.last = at
+	return l.sequences.each(p, func(seq []byte, _ int) error { return l.one(at, seq) })
 }
 
 func (l *lines) one(at time.Duration, seq []byte) error {
@@ -72,7 +56,7 @@ func (l *lines) one(at time.Duration, seq []byte) error {
 	for len(seq) > 0 {
 		r, n := utf8.DecodeRune(seq)
 		seq = seq[n:]
-		if unicode.IsControl(r) {
+		if unicode.IsControl(r) { // what else is not seen is escaped where it is printed
 			continue
 		}
 		if err := l.put(r); err != nil {
@@ -142,6 +126,9 @@ func (l *lines) flush() error {
 
 // end gives what has no end of line.
 func (l *lines) end() error {
+	if err := l.sequences.end(func(seq []byte, _ int) error { return l.one(l.last, seq) }); err != nil {
+		return err
+	}
 	if len(l.line) == 0 {
 		return nil
 	}
