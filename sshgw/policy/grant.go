@@ -2,7 +2,11 @@
 
 package policy
 
-import "github.com/sallyport-mfa/sallyport/internal/match"
+import (
+	"reflect"
+
+	"github.com/sallyport-mfa/sallyport/internal/match"
+)
 
 // Grant is what one rule permits one person at one target under one login. The zero
 // value permits nothing.
@@ -43,6 +47,16 @@ func (c *compiled) grant(l *login, truth match.Truth) Grant {
 		Shell: is(r.Shell), Agent: is(r.Agent), X11: is(r.X11),
 		by: c, who: person{l.Account.Name, l.Login},
 	}
+}
+
+// SameRule says that another grant is by the same rule, which says what it said then.
+func (g *Grant) SameRule(o *Grant) bool {
+	if g.by == nil || o.by == nil {
+		return false
+	}
+	a, b := *g.by.rule, *o.by.rule
+	a.Origin, a.Line, b.Origin, b.Line = "", 0, "", 0
+	return reflect.DeepEqual(a, b)
 }
 
 // Everything says that the rule names nothing of what may be done, and so permits all of it.

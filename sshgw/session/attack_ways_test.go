@@ -11,13 +11,17 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
 	"github.com/sallyport-mfa/sallyport/sshgw/audit"
 	"github.com/sallyport-mfa/sallyport/sshgw/config"
+	"github.com/sallyport-mfa/sallyport/sshgw/conversation"
+	"github.com/sallyport-mfa/sallyport/sshgw/secondfactor"
 )
 
 // with puts other targets in force than those that are always there.
@@ -280,6 +284,42 @@ func TestAttackAgentUnderARecordedRule(t *testing.T) {
 		out, _ := withAgent(t, c).Output("agent")
 		if (string(out) == "0 keys") != passes {
 			t.Errorf("%q: %s", body, out)
+		}
+	}
+}
+
+// What was answered for one target is no answer for another, nor for ever, nor for a rule
+// that was changed.
+func TestAttackAnswerThatCountsForMore(t *testing.T) {
+	text := rule("step", "step_up = true")
+	r := newRig(t, text)
+	now := time.Now()
+	var mu sync.Mutex
+	r.service.Now = func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return now
+	}
+	r.answer = func(context.Context, secondfactor.Question, conversation.Person) error { return nil }
+	c := r.client("")
+	for i, step := range []struct {
+		before func()
+		target string
+		asked  int
+	}{
+		{func() {}, "db1", 1},
+		{func() {}, "db1", 1},
+		{func() {}, "web1", 2},
+		{func() { r.rules("\n\n" + text) }, "db1", 2}, // the same, elsewhere in the file
+		{func() { r.rules(rule("step", "step_up = true\nreason = \"another\"")) }, "db1", 3},
+		{func() { mu.Lock(); defer mu.Unlock(); now = now.Add(9 * time.Hour) }, "db1", 4},
+	} {
+		step.before()
+		if _, errs, status := run(t, c, "mfa "+step.target, ""); status != 0 {
+			t.Errorf("%d: %q", i, errs)
+		}
+		if len(r.asked) != step.asked {
+			t.Errorf("%d: asked %d times, want %d", i, len(r.asked), step.asked)
 		}
 	}
 }

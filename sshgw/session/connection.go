@@ -32,10 +32,10 @@ type connection struct {
 	entry         *roster.Entry
 	ctx           context.Context // of the connection, for what outlives a channel
 
-	// answering is held by whoever asks for a rule's own factor; answered are the rules
-	// whose factor was answered. Those of the connection over the network hold.
+	// answering is held by whoever asks for a rule's own factor; answered is what
+	// was answered. Those of the connection over the network hold.
 	answering chan struct{}
-	answered  map[string]bool
+	answered  map[stepKey]answer
 
 	mu   sync.Mutex
 	hops map[hopKey]*hop

@@ -219,10 +219,8 @@ func (s *sessionChannel) mfa(ctx context.Context, out *cli.Terminal, names []str
 		}
 		ways = append(ways, w)
 	} else {
-		rules := map[string]bool{}
 		for _, r := range c.reachable(ctx) {
-			if r.grant.StepUp && !rules[r.grant.Rule] {
-				rules[r.grant.Rule] = true
+			if r.grant.StepUp {
 				ways = append(ways, &way{target: r.target, login: r.logins[0], grant: r.grant})
 			}
 		}

@@ -78,7 +78,7 @@ type Service struct {
 func (s *Service) Serve(ctx context.Context, c *server.Conn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
 	conn := &connection{
 		service: s, server: c, id: c.Identity, target: c.Identity.Target, login: c.Identity.Login,
-		log: c.Log, entry: roster.From(ctx), hops: map[hopKey]*hop{}, answered: map[string]bool{}, answering: make(chan struct{}, 1),
+		log: c.Log, entry: roster.From(ctx), hops: map[hopKey]*hop{}, answered: map[stepKey]answer{}, answering: make(chan struct{}, 1),
 	}
 	if conn.log == nil {
 		conn.log = slog.New(slog.DiscardHandler)

@@ -7,15 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sallyport-mfa/sallyport/sshgw/audit"
 	"github.com/sallyport-mfa/sallyport/sshgw/conversation"
+	"github.com/sallyport-mfa/sallyport/sshgw/policy"
 	"github.com/sallyport-mfa/sallyport/sshgw/secondfactor"
 )
 
-// stepUp asks for the factor that a rule wants of its own, once for a connection.
+// stepUp asks for the factor that a rule wants of its own: once for a connection,
+// a target and a rule that stays as it is.
 func (c *connection) stepUp(ctx context.Context, w *way, with companion) error {
 	if !w.grant.StepUp {
 		return nil
@@ -28,7 +31,8 @@ func (c *connection) stepUp(ctx context.Context, w *way, with companion) error {
 		return context.Cause(ctx)
 	}
 	defer func() { <-root.answering }()
-	if root.answered[w.grant.Rule] {
+	what := stepKey{w.grant.Rule, w.target.Name}
+	if a, ok := root.answered[what]; ok && w.grant.SameRule(&a.grant) && c.service.Now().Sub(a.at) < answeredFor {
 		return nil
 	}
 	q := secondfactor.Question{
@@ -58,6 +62,18 @@ func (c *connection) stepUp(ctx context.Context, w *way, with companion) error {
 		return &refusal{ssh.Prohibited, text}
 	}
 	c.event(ctx, slog.LevelInfo, audit.StepUp, append(attrs, slog.String("result", "allowed"))...)
-	root.answered[w.grant.Rule] = true
+	root.answered[what] = answer{w.grant, c.service.Now()}
 	return nil
+}
+
+// answeredFor is how long an answer counts in its connection: a working day.
+const answeredFor = 8 * time.Hour
+
+// stepKey is what a factor is answered for.
+type stepKey struct{ rule, target string }
+
+// answer is by which rule, as it was then, a factor was asked for, and when it was given.
+type answer struct {
+	grant policy.Grant
+	at    time.Time
 }
