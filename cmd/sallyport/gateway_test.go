@@ -76,7 +76,7 @@ func TestGatewaySessions(t *testing.T) {
 	}
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	if len(lines) != 3 || strings.Join(strings.Fields(lines[1])[:6], " ") != "3f2a91c0 alice 192.0.2.7 root@db1, web1 shell×2," ||
-		!strings.Contains(lines[1], "6.0M") || !strings.HasSuffix(lines[1], "asked   1") || !strings.Contains(lines[2], `mal\x1b[31mlory`) {
+		!strings.Contains(lines[1], "6.0M") || !strings.HasSuffix(lines[1], "authd   1") || !strings.Contains(lines[2], `mal\x1b[31mlory`) {
 		t.Errorf("the list is\n%s", out)
 	}
 	if out, err := gateway(t, "sessions", "list", "--socket", socket, "--user", "alice", "--json"); err != nil || !strings.Contains(out, `"recording": "x.cast"`) || strings.Contains(out, "mal") {

@@ -146,9 +146,12 @@ func (d *Door) Visit(ctx context.Context, who Visitor) *Visit {
 }
 
 // Refusal is what to log of a connection that was not let in: what it tried last, and why
-// that was refused; Reason is empty where it was not. All else is what the client said.
+// that was refused; Reason is empty where nothing was tried. All else is what the client said.
 type Refusal struct {
-	User, Method, Key, Reason string
+	User, Method, Key string
+	// Reason is one stable word, and Error the same for people.
+	Reason, Error string
+	Session       string
 	// Proven says that a first factor was shown.
 	Proven bool
 	// Ours says that something could not be decided, which is nobody's doing out there.

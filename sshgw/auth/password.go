@@ -24,7 +24,7 @@ const pamService = "sallyport-sshgw"
 func (v *Visit) byPAM(m ssh.ConnMetadata, person Person) (*ssh.Permissions, error) {
 	name, err := parseName(m.User())
 	if err != nil {
-		return nil, no("%w", err)
+		return nil, no("user_name", "%w", err)
 	}
 	account, _, unknown := v.person(m.User())
 	user := account.Name
@@ -33,7 +33,7 @@ func (v *Visit) byPAM(m ssh.ConnMetadata, person Person) (*ssh.Permissions, erro
 	}
 	leave, err := v.door.pam.take(v.ctx, v.who.Source.Addr())
 	if err != nil {
-		return nil, cannot("PAM: %w", err)
+		return nil, cannot("password_undecided", "PAM: %w", err)
 	}
 	defer leave()
 	outcome, err := v.door.opt.PAM.Call(v.ctx, &frames.Request{
@@ -42,13 +42,13 @@ func (v *Visit) byPAM(m ssh.ConnMetadata, person Person) (*ssh.Permissions, erro
 	}, person)
 	switch {
 	case errors.Is(err, conversation.ErrNobody):
-		return nil, no("PAM: %w", err)
+		return nil, no("password_refused", "PAM: %w", err)
 	case err != nil:
-		return nil, cannot("PAM: %w", err)
+		return nil, cannot("password_undecided", "PAM: %w", err)
 	case outcome == frames.OutcomeUnavailable || outcome == frames.OutcomeAborted:
-		return nil, cannot("PAM: %s", outcome)
+		return nil, cannot("password_undecided", "PAM: %s", outcome)
 	case outcome != frames.OutcomeAllow:
-		return nil, no("PAM: %s", outcome)
+		return nil, no("password_refused", "PAM: %s", outcome)
 	case unknown != nil:
 		return nil, unknown
 	}

@@ -44,21 +44,21 @@ const (
 // checkKey refuses keys of kinds and sizes that do not count.
 func (v *Visit) checkKey(key ssh.PublicKey) error {
 	if !slices.Contains(keyTypes, key.Type()) {
-		return no("keys of type %s do not count", key.Type())
+		return no("key_kind", "keys of type %s do not count", key.Type())
 	}
 	if key.Type() != ssh.KeyAlgoRSA {
 		return nil
 	}
 	c, ok := key.(ssh.CryptoPublicKey)
 	if !ok {
-		return no("an RSA key that cannot be measured")
+		return no("key_kind", "an RSA key that cannot be measured")
 	}
 	k, ok := c.CryptoPublicKey().(*rsa.PublicKey)
 	if !ok {
-		return no("an RSA key that cannot be measured")
+		return no("key_kind", "an RSA key that cannot be measured")
 	}
 	if n, least := k.N.BitLen(), cmp.Or(v.policy.First.MinRSABits, leastRSA); n < least || n > mostRSA {
-		return no("an RSA key of %d bits; from %d to %d count", n, least, mostRSA)
+		return no("key_kind", "an RSA key of %d bits; from %d to %d count", n, least, mostRSA)
 	}
 	return nil
 }
@@ -122,20 +122,20 @@ func (v *Visit) notRevoked(key ssh.PublicKey) error {
 	list, err := v.revoked.get(path, func() (*sshcert.Revoked, error) { return readRevoked(path) })
 	switch {
 	case err != nil:
-		return cannot("what is revoked cannot be read: %w", err)
+		return cannot("revocations_unreadable", "what is revoked cannot be read: %w", err)
 	case list.Holds(key):
-		return no("the key is revoked")
+		return no("key_revoked", "the key is revoked")
 	}
 	return nil
 }
 
 // authorized looks a plain key up, in files and at the verifier.
 func (v *Visit) authorized(account directory.Account, key ssh.PublicKey) (identity.Limits, error) {
-	why := no("no authorized key")
+	why := no("key_unknown", "no authorized key")
 	for _, pattern := range v.policy.First.AuthorizedKeys {
 		lines, err := readAuthorized(expand(pattern, account.Name), account)
 		if err != nil {
-			why = cannot("authorized keys: %w", err)
+			why = cannot("keys_unreadable", "authorized keys: %w", err)
 			continue
 		}
 		for _, l := range lines {
@@ -143,11 +143,11 @@ func (v *Visit) authorized(account directory.Account, key ssh.PublicKey) (identi
 				continue
 			}
 			if l.err != nil {
-				why = no("authorized keys: %w", l.err)
+				why = no("key_line", "authorized keys: %w", l.err)
 				continue
 			}
 			if err := l.permits(v.who.Source.Addr(), v.door.opt.Now()); err != nil {
-				why = no("authorized keys: %w", err)
+				why = no("key_line", "authorized keys: %w", err)
 				continue
 			}
 			return l.limits, nil
@@ -177,11 +177,11 @@ func (v *Visit) verifierKeys(account directory.Account) ([]ssh.PublicKey, error)
 	}, &list)
 	switch {
 	case err != nil:
-		return nil, cannot("the verifier's keys: %w", err)
+		return nil, cannot("keys_unreadable", "the verifier's keys: %w", err)
 	case outcome == frames.OutcomeDeny || outcome == frames.OutcomeUserUnknown:
 		return nil, nil // they have none
 	case outcome != frames.OutcomeAllow:
-		return nil, cannot("the verifier's keys: %s", outcome)
+		return nil, cannot("keys_unreadable", "the verifier's keys: %s", outcome)
 	}
 	return list.keys, nil
 }
@@ -213,14 +213,14 @@ func (v *Visit) proveCertificate(p *proof, cert *ssh.Certificate) error {
 	}
 	limits, err := certificateLimits(cert)
 	if err != nil {
-		return no("the certificate: %w", err)
+		return no("certificate_refused", "the certificate: %w", err)
 	}
 	ca, more, err := v.authority(p.account, cert)
 	if err != nil {
 		return err
 	}
 	if limits, err = merge(limits, more); err != nil {
-		return no("the certificate: %w", err)
+		return no("certificate_refused", "the certificate: %w", err)
 	}
 	p.method, p.ca, p.keyID, p.serial, p.limits = identity.Certificate, ca, cert.KeyId, cert.Serial, limits
 	return nil
@@ -233,7 +233,7 @@ const ownAuthority = "authorized_keys"
 // with it.
 func (v *Visit) authority(account directory.Account, cert *ssh.Certificate) (string, identity.Limits, error) {
 	now, source := v.door.opt.Now(), v.who.Source.Addr()
-	why := no("the certificate: %w", sshcert.ErrNotOurs)
+	why := no("certificate_refused", "the certificate: %w", sshcert.ErrNotOurs)
 	for _, ca := range v.policy.First.CAs {
 		err := checkAuthority(ca, account, cert, func(a sshcert.Authorities) error {
 			_, err := a.Check(cert, now, source)
@@ -249,7 +249,7 @@ func (v *Visit) authority(account directory.Account, cert *ssh.Certificate) (str
 	for _, pattern := range v.policy.First.AuthorizedKeys {
 		lines, err := readAuthorized(expand(pattern, account.Name), account)
 		if err != nil {
-			why = cannot("authorized keys: %w", err)
+			why = cannot("keys_unreadable", "authorized keys: %w", err)
 			continue
 		}
 		for _, l := range lines {
@@ -269,7 +269,7 @@ func (v *Visit) authority(account directory.Account, cert *ssh.Certificate) (str
 			if err == nil {
 				return ownAuthority, l.limits, nil
 			}
-			why = no("authorized keys: %w", err)
+			why = no("key_line", "authorized keys: %w", err)
 		}
 	}
 	return "", identity.Limits{}, why
@@ -282,34 +282,34 @@ var errPrincipal = errors.New("the certificate names none of the principals that
 func checkAuthority(ca config.UserCA, account directory.Account, cert *ssh.Certificate, check func(sshcert.Authorities) error) error {
 	text, err := readOurs(ca.KeysFile)
 	if err != nil {
-		return cannot("CA %s: %w", ca.Name, err)
+		return cannot("ca_unreadable", "CA %s: %w", ca.Name, err)
 	}
 	keys, err := sshcert.ParseAuthority(string(text))
 	if err != nil {
-		return cannot("CA %s: %s: %w", ca.Name, ca.KeysFile, err)
+		return cannot("ca_unreadable", "CA %s: %s: %w", ca.Name, ca.KeysFile, err)
 	}
 	if err := check(sshcert.Authorities{ca.Name: keys}); err != nil {
 		if errors.Is(err, sshcert.ErrNotOurs) {
 			return err
 		}
-		return no("the certificate: %w", err)
+		return no("certificate_refused", "the certificate: %w", err)
 	}
 	may := []string{account.Name}
 	if ca.PrincipalsFile != "" {
 		if may, err = readPrincipals(expand(ca.PrincipalsFile, account.Name)); err != nil {
-			return cannot("CA %s: %w", ca.Name, err)
+			return cannot("ca_unreadable", "CA %s: %w", ca.Name, err)
 		}
 	}
 	if !slices.ContainsFunc(cert.ValidPrincipals, func(s string) bool { return slices.Contains(may, s) }) {
-		return no("CA %s: %w", ca.Name, errPrincipal)
+		return no("certificate_refused", "CA %s: %w", ca.Name, errPrincipal)
 	}
 	if ca.RevokedKeys != "" {
 		list, err := readRevoked(ca.RevokedKeys)
 		if err != nil {
-			return cannot("CA %s: what is revoked cannot be read: %w", ca.Name, err)
+			return cannot("revocations_unreadable", "CA %s: what is revoked cannot be read: %w", ca.Name, err)
 		}
 		if list.Holds(cert) {
-			return no("CA %s: the certificate or its key is revoked", ca.Name)
+			return no("key_revoked", "CA %s: the certificate or its key is revoked", ca.Name)
 		}
 	}
 	return nil

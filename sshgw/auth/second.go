@@ -81,7 +81,7 @@ func (v *Visit) asking(p *proof, rule string) func(ssh.ConnMetadata, ssh.Keyboar
 // settle asks authd, and on its yes makes the permissions of the connection.
 func (v *Visit) settle(m ssh.ConnMetadata, p *proof, kind secondfactor.Kind, rule string, factor identity.Factor, person Person) (*ssh.Permissions, error) {
 	if m.User() != p.user {
-		return nil, no("the user changed from %q to %q between two steps", p.user, m.User())
+		return nil, no("user_changed", "the user changed from %q to %q between two steps", p.user, m.User())
 	}
 	id := p.identity(m, v)
 	question := secondfactor.Question{Identity: id, Kind: kind, Rule: rule, Terminal: "ssh"}
@@ -92,13 +92,13 @@ func (v *Visit) settle(m ssh.ConnMetadata, p *proof, kind secondfactor.Kind, rul
 		return nil, v.unsettled(err)
 	}
 	if v.ctx.Err() != nil { // a yes that comes after its time is none
-		return nil, cannot("the second factor: %w", context.Cause(v.ctx))
+		return nil, cannot("second_factor_undecided", "the second factor: %w", context.Cause(v.ctx))
 	}
 	id.Factor, id.DoorRule, id.Since = factor, rule, v.door.opt.Now()
 	if v.who.Admit != nil {
 		if err := v.who.Admit(id); err != nil {
 			v.say(v.whom("Too many connections are open here just now."))
-			return nil, cannot("%w", err)
+			return nil, cannot("too_many_connections", "%w", err)
 		}
 	}
 	return &ssh.Permissions{ExtraData: map[any]any{grantedKey{}: granted{visit: v, user: p.user, identity: id}}}, nil
@@ -109,18 +109,18 @@ func (v *Visit) settle(m ssh.ConnMetadata, p *proof, kind secondfactor.Kind, rul
 func (v *Visit) unsettled(err error) error {
 	switch {
 	case errors.Is(err, secondfactor.ErrRefused):
-		return no("%w", err)
+		return no("second_factor_refused", "%w", err)
 	case errors.Is(err, conversation.ErrNobody):
 		v.say(v.whom("A second factor is needed, and there is nobody here who could be asked for it."))
-		return no("the second factor: %w", err)
+		return no("second_factor_unanswered", "the second factor: %w", err)
 	case v.ctx.Err() != nil:
-		return cannot("the second factor: %w", context.Cause(v.ctx))
+		return cannot("second_factor_undecided", "the second factor: %w", context.Cause(v.ctx))
 	case errors.Is(err, secondfactor.ErrBusy):
 		v.say(v.whom("Too many logins wait for their second factor just now, yours among them. Answer or close those, and try again."))
-		return cannot("the second factor: %w", err)
+		return cannot("second_factor_undecided", "the second factor: %w", err)
 	}
 	v.say(v.whom("The second factor cannot be asked for just now."))
-	return cannot("the second factor: %w", err)
+	return cannot("second_factor_undecided", "the second factor: %w", err)
 }
 
 var errAbandoned = errors.New("a push was sent, and nobody waited for its answer")
@@ -139,7 +139,7 @@ func (v *Visit) reader() Person {
 // hold keeps the client waiting for the reply to its signature while a push is pending.
 func (v *Visit) hold(m ssh.ConnMetadata, p *proof, rule string) (*ssh.Permissions, error) {
 	if v.banner == nil {
-		return nil, cannot("hold the reply: no way to show anything")
+		return nil, cannot("second_factor_undecided", "hold the reply: no way to show anything")
 	}
 	h := newHeld(v.banner)
 	stop := h.signsOfLife(v.policy.Banner)
@@ -148,7 +148,7 @@ func (v *Visit) hold(m ssh.ConnMetadata, p *proof, rule string) (*ssh.Permission
 	if err != nil && h.told() && errors.Is(context.Cause(v.ctx), ErrGone) {
 		// What was shown says that a push is out. Who has one sent and hangs up may do so
 		// with a stolen key, until it is approved by mistake.
-		return nil, no("%w: %w", errAbandoned, err)
+		return nil, no("second_factor_unanswered", "%w: %w", errAbandoned, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("while the reply was held: %w", err)

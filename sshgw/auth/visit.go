@@ -33,12 +33,21 @@ var (
 	errLibrary = errors.New("the connection's identity is not the one that was proven")
 )
 
-func no(format string, args ...any) error {
-	return fmt.Errorf("%w: %w", errNo, fmt.Errorf(format, args...))
+// worded is an error with the word that docs/reference/sshgw-events.md has for it.
+type worded struct {
+	word string
+	err  error
 }
 
-func cannot(format string, args ...any) error {
-	return fmt.Errorf("%w: %w", errCannot, fmt.Errorf(format, args...))
+func (w *worded) Error() string { return w.err.Error() }
+func (w *worded) Unwrap() error { return w.err }
+
+func no(word, format string, args ...any) error {
+	return &worded{word, fmt.Errorf("%w: %w", errNo, fmt.Errorf(format, args...))}
+}
+
+func cannot(word, format string, args ...any) error {
+	return &worded{word, fmt.Errorf("%w: %w", errCannot, fmt.Errorf(format, args...))}
 }
 
 // granted is what the last step of an authentication leaves for the connection, as the
@@ -103,7 +112,7 @@ func (v *Visit) Identity(c *ssh.ServerConn) (*identity.Identity, error) {
 
 // note keeps what is to be logged if nobody is let in, and passes the error on.
 func (v *Visit) note(m ssh.ConnMetadata, method string, key ssh.PublicKey, err error) error {
-	r := Refusal{User: userPart(m.User()), Method: method}
+	r := Refusal{User: userPart(m.User()), Method: method, Session: sessionID(m)}
 	if key != nil {
 		r.Key = fingerprint(key)
 	}
@@ -111,8 +120,18 @@ func (v *Visit) note(m ssh.ConnMetadata, method string, key ssh.PublicKey, err e
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	r.Proven = v.refusal.Proven
+	var why *worded
+	switch {
+	case err == nil:
+	case errors.As(err, &partial):
+		// So it stays with a client that cannot answer, or goes.
+		r.Reason, r.Error = "second_factor_unanswered", "the client did not answer the second step"
+	case errors.As(err, &why):
+		r.Reason, r.Error = why.word, err.Error()
+	default:
+		r.Reason, r.Error = "internal", err.Error()
+	}
 	if err != nil && !errors.As(err, &partial) {
-		r.Reason = err.Error()
 		if r.Proven { // that authd could not ask anybody is no failure
 			r.Blame = v.refusal.Blame || errors.Is(err, secondfactor.ErrRefused) || errors.Is(err, errAbandoned)
 		}
@@ -163,7 +182,7 @@ var ordinary = regexp.MustCompile(`^[a-z_][a-z0-9._-]{0,31}$`)
 func (v *Visit) person(user string) (directory.Account, route.Name, error) {
 	name, err := parseName(user)
 	if err != nil {
-		return directory.Account{}, name, no("%w", err)
+		return directory.Account{}, name, no("user_name", "%w", err)
 	}
 	account, err := v.account.get(name.User, func() (directory.Account, error) {
 		return v.door.opt.Accounts.ByName(v.ctx, name.User)
@@ -172,13 +191,13 @@ func (v *Visit) person(user string) (directory.Account, route.Name, error) {
 	case errors.Is(err, directory.ErrNoSuchUser) && v.policy.Accounts == AccountsAny && ordinary.MatchString(name.User):
 		return directory.NoAccount(name.User), name, nil
 	case errors.Is(err, directory.ErrNoSuchUser):
-		return account, name, no("%w", err)
+		return account, name, no("user_unknown", "%w", err)
 	case err != nil:
-		return account, name, cannot("look up the account: %w", err)
+		return account, name, cannot("account_undecided", "look up the account: %w", err)
 	}
 	// What the name service calls the account becomes part of paths.
 	if !plain(account.Name) {
-		return account, name, cannot("the name service calls the account %q: %w", account.Name, errName)
+		return account, name, cannot("account_undecided", "the name service calls the account %q: %w", account.Name, errName)
 	}
 	return account, name, nil
 }

@@ -131,7 +131,7 @@ func (s *Server) handler() http.Handler {
 	})
 }
 
-const byAdministrator = "ended by an administrator"
+const byAdministrator = "ended_by_administrator"
 
 func (s *Server) end(w http.ResponseWriter, r *http.Request) {
 	c, ok := s.Roster.End(r.PathValue("id"), byAdministrator)

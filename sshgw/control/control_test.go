@@ -82,7 +82,7 @@ func TestSessions(t *testing.T) {
 	if _, err := f.EndUser(t.Context(), ""); !errors.Is(err, ErrControl) {
 		t.Errorf("a user without a name: %v", err)
 	}
-	if len(f.ended) != 3 || f.ended[0] != "cccccccc33 ended by an administrator" {
+	if len(f.ended) != 3 || f.ended[0] != "cccccccc33 ended_by_administrator" {
 		t.Errorf("ended: %q", f.ended)
 	}
 	if n := strings.Count(f.log.String(), "event=gw_ended"); n != 3 || !strings.Contains(f.log.String(), "user=carol") || !strings.Contains(f.log.String(), "by_uid=") {

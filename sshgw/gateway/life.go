@@ -49,7 +49,7 @@ func (g *running) alive() {
 func (g *running) stopping(drain time.Duration) {
 	g.past.drains(g.opt.Now().Add(drain))
 	g.opt.Log.Info("stopping: no new connections, and those that are open may take some time to end",
-		slog.String("event", "stop"), slog.String("setting", "timeouts.drain"), slog.Duration("drain", drain))
+		slog.String("event", "stop"), slog.String("setting", "timeouts.drain"), slog.Float64("seconds", drain.Seconds()))
 	g.notify(fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d\nSTATUS=Draining: sessions may take %s to end", daemon.SdNotifyStopping, (drain + stopSlack).Microseconds(), drain))
 }
 
@@ -68,7 +68,7 @@ func (g *running) reload(ctx context.Context) error {
 	if err != nil {
 		g.past.notLoaded(err, g.opt.Now())
 		g.audit.Event(ctx, slog.LevelError, audit.Reloaded, slog.String("result", "failed"),
-			slog.String("reason", "the configuration before stays in force"), slog.Any("error", err))
+			slog.Any("error", err))
 		return err
 	}
 	g.audit.Event(ctx, slog.LevelInfo, audit.Reloaded, slog.String("result", "ok"), slog.Any("wait_for_restart", g.past.waiting()))

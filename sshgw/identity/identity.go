@@ -26,7 +26,7 @@ type Factor string
 
 // The answers at the door.
 const (
-	Asked   Factor = "asked"   // authd said yes: a factor, a remembered one, or a rule of authd
+	Asked   Factor = "authd"   // authd said yes: a factor, a remembered one, or a rule of authd
 	Held    Factor = "held"    // the same, while the public-key reply was held
 	Touched Factor = "touched" // a FIDO2 key whose touch a door rule accepts as both
 	Batched Factor = "batch"   // a batch rule: nothing was asked, and its targets alone are open

@@ -90,7 +90,7 @@ func TestAttackKeyQueriedAsOneAndSignedAsAnother(t *testing.T) {
 	w.publicKey("alice", good, bad) // named is the good one, signed by the bad one
 	w.mustEnd("a signature of another key")
 	if g.asker.count() != 0 {
-		t.Error("authd was asked")
+		t.Error("authd was authd")
 	}
 }
 
@@ -137,7 +137,7 @@ func TestAttackPartialSuccessReplayed(t *testing.T) {
 	other.send(w.lastKey) // signed for the session of w
 	other.mustEnd("a signature of another session")
 	if g.asker.count() != 0 {
-		t.Error("authd was asked")
+		t.Error("authd was authd")
 	}
 }
 
@@ -158,7 +158,7 @@ func TestAttackPermissionsLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if got := whoami(t, c); got != "alice certificate asked /bin/only-this" {
+	if got := whoami(t, c); got != "alice certificate authd /bin/only-this" {
 		t.Errorf("after the second factor the connection is %q", got)
 	}
 }
@@ -357,7 +357,7 @@ func TestAttackBatchKeyWithoutAuthd(t *testing.T) {
 			return errors.New("not by the batch rule")
 		}
 		if _, err := p.Ask(context.Background(), "?", true); !errors.Is(err, conversation.ErrNobody) {
-			return errors.New("somebody can be asked")
+			return errors.New("somebody can be authd")
 		}
 		return answer
 	}

@@ -359,7 +359,7 @@ func TestAttackPanic(t *testing.T) {
 	if got := whoami(t, good); !strings.HasPrefix(got, "alice ") {
 		t.Errorf("another connection is %q", got)
 	}
-	eventually(t, "both are logged", func() bool { return strings.Count(g.log.String(), `reason="panic:`) == 2 })
+	eventually(t, "both are logged", func() bool { return strings.Count(g.log.String(), `reason=panic`) == 2 })
 	eventually(t, "both have left", func() bool { n, _ := g.roster.Len(); return n == 1 })
 }
 
@@ -379,6 +379,9 @@ func TestAttackPanicAtTheDoor(t *testing.T) {
 	}
 	_ = c.Close()
 	eventually(t, "no place is lost", func() bool { return g.server.Handshakes() == 0 })
+	if log := g.log.String(); !strings.Contains(log, "event=gw_login_refused") || strings.Count(log, "event=gw_disconnect") > 1 {
+		t.Errorf("what was no login yet is said to have ended as one: %s", log)
+	}
 }
 
 // TestAttackConnectionThatOpensNothing: `ssh -N` is counted, listed, kept alive, and
@@ -585,7 +588,7 @@ func TestHostKeys(t *testing.T) {
 	}
 	prove(blobs[0])
 	if prove(blobs[0]) != nil {
-		t.Error("the gateway signs for as long as it is asked")
+		t.Error("the gateway signs for as long as it is authd")
 	}
 }
 

@@ -128,7 +128,7 @@ func TestAttackMemoryBeforeAuthentication(t *testing.T) {
 		Change   bool
 		Password string
 	}{false, "x"})))
-	eventually(t, "PAM is asked", func() bool { now, _ := pam.count(); return now == 1 })
+	eventually(t, "PAM is authd", func() bool { now, _ := pam.count(); return now == 1 })
 	junk := make([]byte, 200<<10)
 	junk[0] = 50
 	sent := 0

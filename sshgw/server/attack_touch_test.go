@@ -107,7 +107,7 @@ func TestAttackSignatureWithoutTouch(t *testing.T) {
 	if c, err = g.client("alice", code("123456"), ssh.PublicKeys(plain)); err != nil {
 		t.Fatal(err)
 	}
-	if got := whoami(t, c); got != "alice publickey asked" {
+	if got := whoami(t, c); got != "alice publickey authd" {
 		t.Errorf("a plain key makes %q", got)
 	}
 	_ = c.Close()
@@ -177,7 +177,7 @@ func TestAttackNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if got := whoami(t, c); got != "alice publickey asked" {
+	if got := whoami(t, c); got != "alice publickey authd" {
 		t.Errorf("the connection is %q", got)
 	}
 }
@@ -215,7 +215,7 @@ func TestPassword(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := whoami(t, c); got != "alice password asked" {
+	if got := whoami(t, c); got != "alice password authd" {
 		t.Errorf("the connection is %q", got)
 	}
 	_ = c.Close()

@@ -4,7 +4,6 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"runtime/debug"
@@ -145,7 +144,7 @@ func (c *Conn) Go(f func()) {
 func (c *Conn) recover() {
 	if p := recover(); p != nil {
 		c.Log.LogAttrs(c.ctx, slog.LevelError, "panic in the code of a connection", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-		c.End(fmt.Sprintf("panic: %v", p), "")
+		c.End("panic", "")
 	}
 }
 
@@ -171,7 +170,7 @@ func (c *Conn) report() {
 	reason, setting := c.reason, c.setting
 	c.mu.Unlock()
 	if reason == "" {
-		reason = "the client left"
+		reason = "client_left"
 	}
 	attrs := c.Who().Attrs(slog.String("reason", reason), slog.Float64("seconds", time.Since(c.start).Seconds()))
 	if setting != "" {

@@ -48,14 +48,14 @@ func (c *Conn) filter(channels <-chan ssh.NewChannel, requests <-chan *ssh.Reque
 		case outR <- request:
 			request = nil
 		case <-handled:
-			drain(channels, requests)
+			discard(channels, requests)
 			return
 		}
 	}
 }
 
-// drain reads both to their end, which is near: the handler is done.
-func drain(channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
+// discard reads both to their end, which is near: the handler is done.
+func discard(channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
 	for channels != nil || requests != nil {
 		select {
 		case n, ok := <-channels:
@@ -89,7 +89,7 @@ func (c *Conn) admit(n ssh.NewChannel) ssh.NewChannel {
 		_ = n.Reject(ssh.ResourceShortage, "too many channels are open in this connection")
 		return nil
 	}
-	return &counted{NewChannel: n, conn: c}
+	return &countedChannel{NewChannel: n, conn: c}
 }
 
 // outermost is the connection over the network: channels inside jumps cost as much as
@@ -101,16 +101,16 @@ func (c *Conn) outermost() *Conn {
 	return c
 }
 
-// counted is a channel that the limit knows. It is counted until the library has
+// countedChannel is a channel that the limit knows. It is counted until the library has
 // forgotten it, which is when both ends have closed it: a client that leaves its
 // closes out keeps its places taken.
-type counted struct {
+type countedChannel struct {
 	ssh.NewChannel
 	conn *Conn
 }
 
 // Accept implements ssh.NewChannel.
-func (n *counted) Accept() (ssh.Channel, <-chan *ssh.Request, error) {
+func (n *countedChannel) Accept() (ssh.Channel, <-chan *ssh.Request, error) {
 	ch, in, err := n.NewChannel.Accept()
 	if err != nil {
 		n.conn.outermost().open.Add(-1)
@@ -133,7 +133,7 @@ func (n *counted) Accept() (ssh.Channel, <-chan *ssh.Request, error) {
 }
 
 // Reject implements ssh.NewChannel.
-func (n *counted) Reject(reason ssh.RejectionReason, message string) error {
+func (n *countedChannel) Reject(reason ssh.RejectionReason, message string) error {
 	n.conn.outermost().open.Add(-1)
 	return n.NewChannel.Reject(reason, message)
 }

@@ -32,7 +32,7 @@ func TestCertificateByALine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := whoami(t, c); got != "alice certificate asked line" {
+	if got := whoami(t, c); got != "alice certificate authd line" {
 		t.Errorf("the connection is %q", got)
 	}
 	_ = c.Close()
@@ -103,7 +103,7 @@ func TestVerifierKeys(t *testing.T) {
 			t.Fatalf("%s: %v", outcome, err)
 		}
 		if err == nil {
-			if got := whoami(t, c); got != "alice publickey asked" {
+			if got := whoami(t, c); got != "alice publickey authd" {
 				t.Errorf("the connection is %q", got)
 			}
 			_ = c.Close()

@@ -17,6 +17,7 @@ import (
 	"github.com/sallyport-mfa/sallyport/sshgw/audit"
 	"github.com/sallyport-mfa/sallyport/sshgw/auth"
 	"github.com/sallyport-mfa/sallyport/sshgw/identity"
+	"github.com/sallyport-mfa/sallyport/sshgw/roster"
 )
 
 // Why a handshake ended that the client did not end.
@@ -136,19 +137,27 @@ func (s *Server) refused(ctx context.Context, visit *auth.Visit, source netip.Ad
 	if r.Blame || flooded || failed && !r.Proven && !r.Ours {
 		s.gate.failed(source.Addr(), set.Limits, s.opt.Now())
 	}
-	attrs := []slog.Attr{slog.String("source", source.Addr().String())}
+	// What ended the handshake says more than what was tried last, and what was tried more
+	// than the library.
+	reason, what := r.Reason, r.Error
+	switch {
+	case flooded:
+		reason, what = "flood", errFlood.Error()
+	case late:
+		reason, what = "timeout", err.Error()
+	case reason == "" && broken(err):
+		reason, what = "protocol", err.Error()
+	case reason == "":
+		reason, what = "client_left", err.Error()
+	}
+	who := audit.Who{User: clip(r.User), Session: r.Session, Connection: roster.Short(r.Session), Source: source.Addr().String()}
+	attrs := who.Attrs()
 	for _, a := range []struct{ name, value string }{
-		{"user", r.User}, {"method", r.Method}, {"key", r.Key}, {"reason", r.Reason}, {"setting", setting},
+		{"method", r.Method}, {"key", r.Key}, {"reason", reason}, {"setting", setting}, {"error", what},
 	} {
 		if a.value != "" {
 			attrs = append(attrs, slog.String(a.name, clip(a.value)))
 		}
-	}
-	if flooded {
-		err = errFlood
-	}
-	if r.Reason == "" || late || flooded {
-		attrs = append(attrs, slog.String("error", clip(err.Error())))
 	}
 	// Who went away before they tried anything scans ports, looks whether we live, or was
 	// asked at home whether the host key is ours, or for a passphrase.

@@ -3,6 +3,7 @@
 package server_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -28,5 +29,25 @@ func TestConnectionOutlivesItsHandshake(t *testing.T) {
 	}
 	if got := whoami(t, c); got != "alice publickey held" {
 		t.Errorf("the connection is %q", got)
+	}
+}
+
+// A client that cannot answer, such as Ansible or BatchMode, leaves a line that says so.
+func TestSecondFactorThatNobodyAnswers(t *testing.T) {
+	g := newGateway(t)
+	key := newSigner(t)
+	g.authorize("alice", "", key.PublicKey())
+	g.start()
+	if c, err := g.client("alice", nil, ssh.PublicKeys(key)); err == nil {
+		_ = c.Close()
+		t.Fatal("a key alone came in")
+	}
+	eventually(t, "the reason is logged", func() bool {
+		return strings.Contains(g.log.String(), "reason=second_factor_unanswered")
+	})
+	for line := range strings.Lines(g.log.String()) {
+		if strings.Contains(line, "gw_login_refused") && (!strings.Contains(line, "session=") || !strings.Contains(line, "connection=") || strings.Contains(line, "partial success")) {
+			t.Errorf("the line is %s", line)
+		}
 	}
 }

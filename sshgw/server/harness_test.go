@@ -285,7 +285,7 @@ func session(c *server.Conn, ch ssh.Channel, in <-chan *ssh.Request) {
 		_ = r.Reply(true, nil)
 		switch command.Text {
 		case "panic":
-			panic("as asked")
+			panic("as authd")
 		case "whoami":
 			id := c.Identity
 			_, _ = fmt.Fprintf(ch, "%s %s %s %s", id.Account.Name, id.Method, id.Factor, id.Limits.Command)

@@ -72,7 +72,7 @@ func (s *Server) ServeInner(ctx context.Context, ch ssh.Channel, in Inner) error
 	}
 	cfg.PublicKeyCallback = func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, nil }
 	cfg.AddHostKey(in.Host)
-	conn := &stream{Channel: ch, local: outer.SSH.LocalAddr(), remote: outer.SSH.RemoteAddr()}
+	conn := &inside{Channel: ch, local: outer.SSH.LocalAddr(), remote: outer.SSH.RemoteAddr()}
 	sc, channels, requests, err := ssh.NewServerConn(conn, cfg)
 	if err != nil {
 		if cause := context.Cause(ctx); errors.Is(cause, errHandshake) {
@@ -87,7 +87,7 @@ func (s *Server) ServeInner(ctx context.Context, ch ssh.Channel, in Inner) error
 	}
 	if who.user == "" || who.user != sc.User() {
 		_ = sc.Close()
-		drain(channels, requests)
+		discard(channels, requests)
 		return ErrNotAdmitted
 	}
 	sum := sha256.Sum256(sc.SessionID())

@@ -20,10 +20,10 @@ import (
 // was heard of the longest time ago goes first.
 const maxPenalties = 1 << 14
 
-// refusal is a limit that kept somebody out; its setting is for the log.
-type refusal struct{ reason, setting string }
+// limit is one that kept somebody out: a word for the log, and its setting.
+type limit struct{ reason, setting string }
 
-func (r *refusal) Error() string { return fmt.Sprintf("%s (%s)", r.reason, r.setting) }
+func (l *limit) Error() string { return fmt.Sprintf("%s (%s)", l.reason, l.setting) }
 
 // gate counts who is in and who is on the way in.
 type gate struct {
@@ -93,7 +93,7 @@ type visitor struct {
 // enter admits a connection to the handshake, if need be in place of the oldest one that
 // has proven nothing: places are for those who come to log in, and not for those who sit
 // on them. end closes the connection.
-func (g *gate) enter(source []network, l config.Limits, now time.Time, end func()) (*visitor, *refusal) {
+func (g *gate) enter(source []network, l config.Limits, now time.Time, end func()) (*visitor, *limit) {
 	v, instead, why := g.place(source, l, now, end)
 	if instead != nil {
 		instead()
@@ -103,19 +103,19 @@ func (g *gate) enter(source []network, l config.Limits, now time.Time, end func(
 
 // place finds a place for a handshake. instead, if there is one, ends the connection that
 // had it before.
-func (g *gate) place(source []network, l config.Limits, now time.Time, end func()) (v *visitor, instead func(), why *refusal) {
+func (g *gate) place(source []network, l config.Limits, now time.Time, end func()) (v *visitor, instead func(), why *limit) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, n := range source {
 		if p, ok := g.penalties.Get(n.Prefix); ok && p.shut && now.Before(p.until) {
-			return nil, nil, &refusal{"this source failed too often and has to wait", "limits.penalty"}
+			return nil, nil, &limit{"penalty", "limits.penalty"}
 		}
 		if g.handshakesFrom[n.Prefix] >= n.shares*l.UnauthenticatedFrom {
-			return nil, nil, &refusal{"too many handshakes from one source", "limits.unauthenticated_from"}
+			return nil, nil, &limit{"handshakes_from", "limits.unauthenticated_from"}
 		}
 	}
 	if g.open >= l.Connections {
-		return nil, nil, &refusal{"too many connections", "limits.connections"}
+		return nil, nil, &limit{"connections", "limits.connections"}
 	}
 	if g.handshakes >= l.Unauthenticated {
 		oldest := g.unproven.Front()
@@ -136,23 +136,23 @@ func (g *gate) place(source []network, l config.Limits, now time.Time, end func(
 	return v, instead, nil
 }
 
-// errCrowd is the refusal of who found no place, or lost it.
-var errCrowd = &refusal{"too many handshakes at once", "limits.unauthenticated"}
+// errCrowd is the limit for who found no place, or lost it.
+var errCrowd = &limit{"handshakes", "limits.unauthenticated"}
 
 // admit counts the visitor among a user's connections. Called again for another user,
 // it gives up the first.
-func (v *visitor) admit(user string, l config.Limits) *refusal {
+func (v *visitor) admit(user string, l config.Limits) *limit {
 	g := v.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	v.uncount()
 	switch {
 	case g.open >= l.Connections:
-		return &refusal{"too many connections", "limits.connections"}
+		return &limit{"connections", "limits.connections"}
 	case slices.ContainsFunc(v.source, func(n network) bool { return g.connectionsFrom[n.Prefix] >= n.shares*l.ConnectionsFrom }):
-		return &refusal{"too many connections from one source", "limits.connections_from"}
+		return &limit{"connections_from", "limits.connections_from"}
 	case g.connectionsUser[user] >= l.ConnectionsUser:
-		return &refusal{"too many connections of one user", "limits.connections_user"}
+		return &limit{"connections_user", "limits.connections_user"}
 	}
 	g.open++
 	for _, n := range v.source {

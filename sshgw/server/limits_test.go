@@ -176,7 +176,7 @@ func TestAttackPlacesAreSatOn(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	var ended []int
 	var visitors []*visitor
-	enter := func(i int) *refusal {
+	enter := func(i int) *limit {
 		v, why := g.enter(sourceOf(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})), l, now, func() { ended = append(ended, i) })
 		visitors = append(visitors, v)
 		return why

@@ -90,7 +90,7 @@ func TestOpenSSHReadsAQuestionThatIsQuiet(t *testing.T) {
 	g.start()
 	o.code = "123456"
 	out, log, status := o.run("-q")
-	if status != 7 || !strings.HasPrefix(out, "alice publickey asked") {
+	if status != 7 || !strings.HasPrefix(out, "alice publickey authd") {
 		t.Fatalf("status %d, %q:\n%s", status, out, log)
 	}
 	asked, err := os.ReadFile(filepath.Join(o.dir, "asked"))
@@ -114,7 +114,7 @@ func TestOpenSSHAnswersAQuestion(t *testing.T) {
 	g.start()
 	o.code = "123456"
 	out, log, status := o.run()
-	if status != 7 || !strings.HasPrefix(out, "alice publickey asked") {
+	if status != 7 || !strings.HasPrefix(out, "alice publickey authd") {
 		t.Fatalf("status %d, %q:\n%s", status, out, log)
 	}
 	if !strings.Contains(log, "Digits: 421 337") {

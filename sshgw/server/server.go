@@ -136,7 +136,7 @@ func (s *Server) accepted(conn net.Conn) {
 	v, why := s.gate.enter(sourceOf(source.Addr()), set.Limits, s.opt.Now(), func() { _ = conn.Close() })
 	if why == nil && !s.begin() {
 		v.leave()
-		why = &refusal{"the gateway is ending", ""}
+		why = &limit{"gateway_ending", ""}
 	}
 	if why != nil {
 		_ = conn.Close()
@@ -155,13 +155,13 @@ func (s *Server) accepted(conn net.Conn) {
 // survive keeps a panic in the code of one connection from the others.
 func (s *Server) survive(source netip.AddrPort) {
 	if p := recover(); p != nil {
-		s.opt.Events.Event(s.base, slog.LevelError, audit.Disconnected, slog.String("source", source.Addr().String()),
-			slog.String("reason", "panic"), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+		s.opt.Events.Event(s.base, slog.LevelError, audit.LoginRefused, slog.String("source", source.Addr().String()),
+			slog.String("reason", "panic"), slog.Any("error", p), slog.String("stack", string(debug.Stack())))
 	}
 }
 
 // limited logs that a limit kept somebody out, but not more often than anybody reads.
-func (s *Server) limited(who audit.Who, why *refusal) {
+func (s *Server) limited(who audit.Who, why *limit) {
 	who.User = clip(who.User)
 	attrs := who.Attrs(slog.String("reason", why.reason))
 	if why.setting != "" {
@@ -257,7 +257,7 @@ func (s *Server) Drain(ctx context.Context, setting string) {
 	case <-ctx.Done():
 	}
 	for _, c := range s.connections() {
-		c.End("the gateway is ending", setting)
+		c.End("gateway_ending", setting)
 	}
 	s.cancel() // handshakes
 	<-empty

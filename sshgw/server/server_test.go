@@ -19,7 +19,7 @@ func TestKeyThenPasscode(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if got := whoami(t, c); got != "alice publickey asked only this" {
+	if got := whoami(t, c); got != "alice publickey authd only this" {
 		t.Errorf("the connection is %q", got)
 	}
 	if connections, _ := g.roster.Len(); connections != 1 {

@@ -63,10 +63,10 @@ func (c *Conn) tick() {
 	t := c.set.Timeouts
 	switch age := now.Sub(c.start); {
 	case t.Session > 0 && age >= t.Session:
-		c.End("the connection lasted as long as one may", "timeouts.session")
+		c.End("too_long", "timeouts.session")
 		return
 	case t.Idle > 0 && age-time.Duration(c.active.Load()) >= t.Idle:
-		c.End("nothing happened for too long", "timeouts.idle")
+		c.End("idle", "timeouts.idle")
 		return
 	}
 	w := &c.watch
@@ -86,7 +86,7 @@ func (c *Conn) tick() {
 	w.mu.Unlock()
 	switch {
 	case dead:
-		c.End("the client does not answer", "timeouts.keepalive_count")
+		c.End("no_answer", "timeouts.keepalive_count")
 	case ask:
 		go c.ask()
 	}

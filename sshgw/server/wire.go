@@ -39,15 +39,15 @@ func (w *wire) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// stream is a channel of an outer connection, as the network of an inner one. Its
+// inside is a channel of an outer connection, as the network of an inner one. Its
 // deadlines are kept by who made it.
-type stream struct {
+type inside struct {
 	ssh.Channel
 	local, remote net.Addr
 }
 
-func (s *stream) LocalAddr() net.Addr              { return s.local }
-func (s *stream) RemoteAddr() net.Addr             { return s.remote }
-func (s *stream) SetDeadline(time.Time) error      { return nil }
-func (s *stream) SetReadDeadline(time.Time) error  { return nil }
-func (s *stream) SetWriteDeadline(time.Time) error { return nil }
+func (s *inside) LocalAddr() net.Addr              { return s.local }
+func (s *inside) RemoteAddr() net.Addr             { return s.remote }
+func (s *inside) SetDeadline(time.Time) error      { return nil }
+func (s *inside) SetReadDeadline(time.Time) error  { return nil }
+func (s *inside) SetWriteDeadline(time.Time) error { return nil }

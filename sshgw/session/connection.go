@@ -62,7 +62,7 @@ func (c *connection) run(ctx context.Context, channels <-chan ssh.NewChannel, re
 	c.spawn(func() {
 		defer all.Done()
 		if !inOrder(c.spawn, requests, func(*ssh.Request) bool { return false }, c.global) {
-			c.server.End("too many requests at once", "")
+			c.server.End("too_many_requests", "")
 			for range requests { //nolint:revive // read to the end
 			}
 		}

@@ -70,7 +70,7 @@ func TestDenialsWithoutEndEndTheConnection(t *testing.T) {
 	c := r.client("db1")
 	flood(c, 16_000)
 	_ = c.Wait()
-	r.event(audit.Disconnected, map[string]any{"reason": "too many refusals"})
+	r.event(audit.Disconnected, map[string]any{"reason": "too_many_refusals"})
 }
 
 func TestAuditLogIsNotFloodedByATarget(t *testing.T) {

@@ -53,7 +53,7 @@ func (c *connection) listen(ctx context.Context, r *ssh.Request) (bool, []byte) 
 	full := len(c.listens) >= maxListens
 	c.listenMu.Unlock()
 	if full {
-		c.refused(ctx, slog.LevelWarn, audit.Limited, slog.String("reason", "too many listenings in one connection"))
+		c.refused(ctx, slog.LevelWarn, audit.Limited, slog.String("reason", "listenings"))
 		return false, nil
 	}
 	h, to, err := c.open(ctx, w, companion{})

@@ -91,7 +91,7 @@ func (c *connection) told(of *refusals, code audit.Code, attrs ...slog.Attr) {
 	}
 }
 
-func (c *connection) tooMany() { c.server.End("too many refusals", "") }
+func (c *connection) tooMany() { c.server.End("too_many_refusals", "") }
 
 // tooMany closes the connection to a target that was refused too much.
 func (h *hop) tooMany() {
