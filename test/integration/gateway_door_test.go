@@ -27,7 +27,7 @@ func TestGatewayFirstLogin(t *testing.T) {
 			v.answers(token.next())
 			v.comesIn()
 			p.lastEvent(t, event{Result: "success"})
-			s.wantEvent(t, p, "gw_login", map[string]string{"method": "publickey", "factor": "asked"})
+			s.wantEvent(t, p, "gw_login", map[string]string{"method": "publickey", "factor": "authd"})
 		})
 	}
 }
