@@ -33,6 +33,9 @@ const (
 // maxSyncs is how many recordings are synced at once: each holds a thread.
 const maxSyncs = 16
 
+// maxBegins is how many recordings are begun at once: a disk that hangs keeps a thread of each.
+const maxBegins = 256
+
 // Meta is what stands at the head of a recording.
 type Meta struct {
 	Channel       string // the session channel's own name, names the file; see validName
@@ -82,6 +85,7 @@ type Recorder struct {
 	recipients []age.Recipient
 	gid        int // -1: none
 	syncs      chan struct{}
+	begins     chan struct{}
 
 	// For the package's tests.
 	wrap func(file) file
@@ -107,7 +111,7 @@ func New(opt Options) (*Recorder, error) {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	r := &Recorder{opt: opt, gid: -1, syncs: make(chan struct{}, maxSyncs)}
+	r := &Recorder{opt: opt, gid: -1, syncs: make(chan struct{}, maxSyncs), begins: make(chan struct{}, maxBegins)}
 	for _, text := range opt.Recipients {
 		to, err := ParseRecipient(text)
 		if err != nil {
@@ -192,10 +196,16 @@ func (r *Recorder) Begin(m Meta) (*Recording, error) {
 		rec *Recording
 		err error
 	}
+	select {
+	case r.begins <- struct{}{}:
+	default:
+		return nil, fmt.Errorf("begin a recording: %w: %d others wait for it", ErrStalled, maxBegins)
+	}
 	var once sync.Mutex // held by whoever takes the result
 	done := make(chan result, 1)
 	late := false
 	go func() {
+		defer func() { <-r.begins }()
 		rec, err := r.begin(m)
 		once.Lock()
 		defer once.Unlock()
@@ -297,7 +307,7 @@ func (r *Recorder) create(m Meta) (*os.File, string, error) {
 		if err != nil {
 			return nil, "", err
 		}
-		err = errors.Join(r.share(root, name, r.fileMode()), unix.Flock(int(f.Fd()), unix.LOCK_EX), syncFolder(root, day))
+		err = errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), r.share(root, name, r.fileMode()), syncFolder(root, day))
 		if err != nil {
 			return nil, "", errors.Join(err, f.Close(), root.Remove(name))
 		}

@@ -424,6 +424,18 @@ func TestADiskThatHangsEndsTheRecordingByName(t *testing.T) {
 	})
 }
 
+func TestADiskThatHangsKeepsSoManyThreadsAndNoMore(t *testing.T) {
+	r := recorder(t, nil)
+	for range maxBegins {
+		r.begins <- struct{}{}
+	}
+	if _, err := r.Begin(meta()); !errors.Is(err, ErrStalled) {
+		t.Errorf("Begin returns %v", err)
+	}
+	<-r.begins
+	must(t, begin(t, r, meta()).Close())
+}
+
 func TestASlowDiskSlowsTheSessionAndLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := recorder(t, func(o *Options) { o.Now = time.Now; o.Stall = time.Hour })
