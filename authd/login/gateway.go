@@ -101,7 +101,7 @@ func checkClaim(name, value string) error {
 	if !strings.HasPrefix(name, claimPrefix) {
 		return nil // sshd's, which package sshinfo reads
 	}
-	ok := false
+	var ok bool
 	switch name {
 	case claimSession:
 		ok = sessionID.MatchString(value)

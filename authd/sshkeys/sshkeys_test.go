@@ -86,7 +86,8 @@ func (v *verifier) RoundTrip(r *http.Request) (*http.Response, error) {
 	defer v.mu.Unlock()
 	name := r.URL.Query().Get("username")
 	v.asked = append(v.asked, name)
-	status, body := http.StatusOK, any(nil)
+	status := http.StatusOK
+	var body map[string]any
 	if keys, ok := v.keys[name]; ok {
 		body = map[string]any{"stat": "OK", "response": agentapi.SSHKeys{UserID: "DU1", Keys: keys}}
 	} else {

@@ -73,6 +73,7 @@ func confine() error {
 	if err := unix.Chdir("/"); err != nil {
 		return err
 	}
+	//nolint:gosec // it is this very program, with the arguments that it was given
 	return fmt.Errorf("start over without privileges: %w", syscall.Exec("/proc/self/exe", os.Args, again))
 }
 

@@ -84,7 +84,7 @@ func Parse(line string) (Key, error) {
 
 func check(public ssh.PublicKey) error {
 	switch {
-	case public.Type() == ssh.InsecureKeyAlgoDSA:
+	case public.Type() == "ssh-dss":
 		return refused("it is a DSA key, which is broken; make one with ssh-keygen -t ed25519")
 	case strings.Contains(public.Type(), "-cert-"):
 		return refused("it is a certificate; name its CA to the gateway instead")

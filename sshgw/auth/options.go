@@ -228,7 +228,7 @@ func comesFrom(list []string, source netip.Addr) bool {
 	fits := false
 	for _, p := range list {
 		p, negated := strings.CutPrefix(p, "!")
-		hit := false
+		var hit bool
 		if n, err := netip.ParsePrefix(p); err == nil {
 			hit = source.IsValid() && (n.Contains(source) || n.Addr().Is4In6() && n.Bits() >= 96 && netip.PrefixFrom(n.Addr().Unmap(), n.Bits()-96).Contains(source))
 		} else if a, err := netip.ParseAddr(p); err == nil {

@@ -82,7 +82,7 @@ func TestDefaultsAreDocumented(t *testing.T) {
 			if key == "" || key == "-" {
 				continue
 			}
-			want := ""
+			var want string
 			switch f := value.Field(i).Interface().(type) {
 			case time.Duration:
 				want = `"` + short(f) + `"`

@@ -116,9 +116,9 @@ func TestConversation(t *testing.T) {
 
 // Each way in which no decision comes is an error, and so a no.
 func TestNoDecision(t *testing.T) {
-	many := make([]frames.Frame, frames.MaxRounds+1)
-	for i := range many {
-		many[i] = &frames.Show{Text: "x", Style: frames.StyleInfo}
+	var many []frames.Frame
+	for range frames.MaxRounds + 1 {
+		many = append(many, &frames.Show{Text: "x", Style: frames.StyleInfo})
 	}
 	for name, tc := range map[string]struct {
 		script func(net.Conn)

@@ -53,7 +53,7 @@ func listen(ctx context.Context, c *config.Config) (*listeners, error) {
 		}
 	}
 	if l.control == nil {
-		if err := l.makeControl(c); err != nil {
+		if err := l.makeControl(ctx, c); err != nil {
 			l.close()
 			return nil, err
 		}
@@ -74,12 +74,12 @@ func (l *listeners) listenSSH(ctx context.Context, addresses []string) error {
 
 // makeControl makes the control socket, for the gateway's own group. A gateway that runs
 // keeps another from taking its place.
-func (l *listeners) makeControl(c *config.Config) error {
+func (l *listeners) makeControl(ctx context.Context, c *config.Config) error {
 	if err := socket.MakeDir(c.SocketDir); err != nil {
 		return describe("socket_dir", err)
 	}
 	path := socketPath(c, control.SocketName)
-	if conn, err := net.Dial("unix", path); err == nil {
+	if conn, err := new(net.Dialer).DialContext(ctx, "unix", path); err == nil {
 		_ = conn.Close()
 		return fmt.Errorf("another gateway answers at %s: stop it, or give this one a socket_dir of its own", path)
 	}

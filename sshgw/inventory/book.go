@@ -79,7 +79,7 @@ func (b *Book) look() ([]stamp, error) {
 			}
 			s := stamp{path: p, size: info.Size(), mtime: info.ModTime()}
 			if sys, ok := info.Sys().(*syscall.Stat_t); ok {
-				s.device, s.inode, s.ctime = uint64(sys.Dev), sys.Ino, time.Unix(sys.Ctim.Unix())
+				s.device, s.inode, s.ctime = sys.Dev, sys.Ino, time.Unix(sys.Ctim.Unix())
 			}
 			if !slices.ContainsFunc(out, func(o stamp) bool { return o.path == p }) {
 				out = append(out, s)

@@ -119,9 +119,10 @@ func (p *pattern) match(s string, who person) bool {
 		switch t.kind {
 		case literal, userName, loginName:
 			text := t.text
-			if t.kind == userName {
+			switch t.kind {
+			case userName:
 				text = who.user
-			} else if t.kind == loginName {
+			case loginName:
 				text = who.login
 			}
 			if text == "" {

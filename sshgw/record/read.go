@@ -213,7 +213,7 @@ func parseEvent(line []byte) (Event, string, error) {
 		return Event{}, "", fmt.Errorf("no time: %v", at)
 	}
 	e := Event{At: time.Duration(math.Round(at*1e6)) * time.Microsecond}
-	if err := json.Unmarshal(parts[2], &data); err != nil {
+	if json.Unmarshal(parts[2], &data) != nil {
 		return e, code, nil // of another program
 	}
 	switch code {

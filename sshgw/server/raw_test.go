@@ -137,7 +137,7 @@ func (w *raw) handshake() error {
 		return err
 	}
 	if p, err := w.tryRead(); err != nil || p[0] != msgNewKeys {
-		return fmt.Errorf("no new keys: %v", err)
+		return fmt.Errorf("no new keys: %w", err)
 	}
 	key := func(x byte) []byte {
 		h := sha256.New()

@@ -66,10 +66,17 @@ func (c *connection) session(ctx context.Context, ch ssh.NewChannel) error {
 	return c.serveSession(ctx, ch)
 }
 
-func (c *connection) serveSession(ctx context.Context, nc ssh.NewChannel) error {
+// accept opens a channel that was asked for. Not ok: the connection has ended, and there is
+// nobody to tell.
+func accept(nc ssh.NewChannel) (_ ssh.Channel, _ <-chan *ssh.Request, ok bool) {
 	ch, requests, err := nc.Accept()
-	if err != nil {
-		return nil // the connection has ended
+	return ch, requests, err == nil
+}
+
+func (c *connection) serveSession(ctx context.Context, nc ssh.NewChannel) error {
+	ch, requests, ok := accept(nc)
+	if !ok {
+		return nil
 	}
 	s := &sessionChannel{
 		conn: c, ch: ch, errs: &locked{w: ch.Stderr()}, gone: make(chan struct{}),

@@ -63,7 +63,7 @@ func (c *connection) run(ctx context.Context, channels <-chan ssh.NewChannel, re
 		defer all.Done()
 		if !inOrder(c.spawn, requests, func(*ssh.Request) bool { return false }, c.global) {
 			c.server.End("too_many_requests", "")
-			for range requests { //nolint:revive // read to the end
+			for range requests { // to the end
 			}
 		}
 	})

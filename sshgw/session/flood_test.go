@@ -4,6 +4,7 @@ package session_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 	"sync"
 	"testing"
@@ -48,7 +49,7 @@ func flood(c *ssh.Client, n int) {
 	for range 16 {
 		all.Go(func() {
 			for range n / 16 {
-				if _, _, err := c.OpenChannel("what@example.com", nil); err == io.EOF {
+				if _, _, err := c.OpenChannel("what@example.com", nil); errors.Is(err, io.EOF) {
 					return
 				}
 			}

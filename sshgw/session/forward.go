@@ -208,10 +208,10 @@ func (c *connection) through(ctx context.Context, nc ssh.NewChannel, w *way, des
 			c.refused(ctx, slog.LevelInfo, audit.Forwarded, w.attrs(destination, nc.ChannelType(), slog.String("result", "refused"), slog.String("error", short(no.Message)))...)
 			return &refusal{no.Reason, no.Message}
 		}
-		return c.failed(ctx, audit.TargetRefused, w.target.Name, w.login, err)
+		return c.failed(ctx, w.target.Name, w.login, err)
 	}
-	near, nearRequests, err := nc.Accept()
-	if err != nil {
+	near, nearRequests, ok := accept(nc)
+	if !ok {
 		_ = far.Close()
 		c.spawn(func() { refuse(farRequests) })
 		return nil

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -164,7 +165,8 @@ func TestStepUpAtATerminal(t *testing.T) {
 	fmt.Fprint(in, "778\r")
 	out.r = out.errs
 	out.until("db1 needs a second factor of its own")
-	if err := s.Wait(); err == nil || err.(*ssh.ExitError).ExitStatus() != 255 {
+	var exit *ssh.ExitError
+	if err := s.Wait(); !errors.As(err, &exit) || exit.ExitStatus() != 255 {
 		t.Errorf("the end is %v", err)
 	}
 }

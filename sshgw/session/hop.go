@@ -92,7 +92,7 @@ func (c *connection) open(ctx context.Context, w *way, with companion) (*hop, *t
 	}
 	to, err := c.service.Targets.Dial(ctx, request)
 	if err != nil {
-		return nil, nil, c.failed(ctx, audit.TargetRefused, w.target.Name, w.login, err)
+		return nil, nil, c.failed(ctx, w.target.Name, w.login, err)
 	}
 	h.mu.Lock()
 	h.to = to

@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"github.com/sallyport-mfa/sallyport/sshgw/audit"
 	"github.com/sallyport-mfa/sallyport/sshgw/conversation"
 	"github.com/sallyport-mfa/sallyport/sshgw/inventory"
 	"github.com/sallyport-mfa/sallyport/sshgw/roster"
@@ -90,7 +89,7 @@ func (c *connection) once() route.Resolver {
 func (c *connection) judged(ctx context.Context, resolve route.Resolver, w *way, port uint16, sshd bool) ([]netip.Addr, error) {
 	addrs, err := resolve(ctx, w.target.Host)
 	if err != nil {
-		return nil, c.failed(ctx, audit.TargetRefused, w.target.Name, "", err)
+		return nil, c.failed(ctx, w.target.Name, "", err)
 	}
 	cfg := c.config()
 	for _, a := range addrs {
@@ -113,7 +112,7 @@ func (c *connection) judged(ctx context.Context, resolve route.Resolver, w *way,
 func (c *connection) admitted(ctx context.Context, w *way) ([]netip.Addr, error) {
 	addrs, err := c.resolve(ctx, w.target.Host)
 	if err != nil {
-		return nil, c.failed(ctx, audit.TargetRefused, w.target.Name, w.login, err)
+		return nil, c.failed(ctx, w.target.Name, w.login, err)
 	}
 	cfg := c.config()
 	for _, a := range addrs {
@@ -148,15 +147,15 @@ func (c *connection) find(ctx context.Context, resolve route.Resolver, host stri
 func (c *connection) raw(ctx context.Context, nc ssh.NewChannel, w *way, addrs []netip.Addr, port uint16, destination string) error {
 	far, err := c.service.Targets.DialAddrs(ctx, addrs, port)
 	if err != nil {
-		return c.failed(ctx, audit.TargetRefused, w.target.Name, "", err)
+		return c.failed(ctx, w.target.Name, "", err)
 	}
 	half, ok := far.(closeWriter)
 	if !ok {
 		_ = far.Close()
 		return fmt.Errorf("a connection of type %T cannot be half closed", far)
 	}
-	near, requests, err := nc.Accept()
-	if err != nil {
+	near, requests, ok := accept(nc)
+	if !ok {
 		_ = far.Close()
 		return nil
 	}
@@ -180,8 +179,8 @@ func (c *connection) nested(ctx context.Context, nc ssh.NewChannel, w *way, host
 	if err != nil {
 		return fmt.Errorf("make a host key for a jump: %w", err)
 	}
-	ch, requests, err := nc.Accept()
-	if err != nil {
+	ch, requests, ok := accept(nc)
+	if !ok {
 		return nil
 	}
 	c.spawn(func() { refuse(requests) })

@@ -157,7 +157,7 @@ func (c *connection) askGlobal(to *target.Conn, kind string, payload []byte) (bo
 func (h *hop) forwarded(ctx context.Context, ch ssh.NewChannel, kind string) error {
 	c := h.conn
 	asked := &listening{kind: kind}
-	ok := false
+	var ok bool
 	if kind == "forwarded-tcpip" {
 		var m tcpOpen
 		m, ok = parse[tcpOpen](ch.ExtraData())
@@ -188,8 +188,8 @@ func (h *hop) forwarded(ctx context.Context, ch ssh.NewChannel, kind string) err
 	if err != nil {
 		return fmt.Errorf("open %s at the client: %w", kind, err)
 	}
-	near, nearRequests, err := ch.Accept()
-	if err != nil {
+	near, nearRequests, ok := accept(ch)
+	if !ok {
 		_ = far.Close()
 		c.spawn(func() { refuse(farRequests) })
 		return nil

@@ -107,7 +107,7 @@ func (s *sessionChannel) launch(ctx context.Context, p program, name, login stri
 	wait := c.config().Timeouts.Target
 	ch, requests, err := c.openChannel(ctx, to.SSH, "session", nil, wait)
 	if err != nil {
-		return nil, nil, c.failed(ctx, audit.TargetRefused, w.target.Name, w.login, fmt.Errorf("open a session: %w", err))
+		return nil, nil, c.failed(ctx, w.target.Name, w.login, fmt.Errorf("open a session: %w", err))
 	}
 	run := &running{way: w, hop: h, ch: ch, requests: requests, kind: p.kind, command: p.command, asked: p.asked, began: c.service.Now()}
 	abandon := func() {
@@ -133,7 +133,7 @@ func (s *sessionChannel) launch(ctx context.Context, p program, name, login stri
 	}
 	if err := s.prepare(ctx, run); err != nil {
 		abandon()
-		return nil, nil, c.failed(ctx, audit.TargetRefused, w.target.Name, w.login, err)
+		return nil, nil, c.failed(ctx, w.target.Name, w.login, err)
 	}
 	var payload []byte
 	if p.kind != "shell" {
@@ -143,7 +143,7 @@ func (s *sessionChannel) launch(ctx context.Context, p program, name, login stri
 	if err != nil || !ok {
 		abandon()
 		if err != nil {
-			err = c.failed(ctx, audit.TargetRefused, w.target.Name, w.login, fmt.Errorf("start the %s: %w", p.kind, err))
+			err = c.failed(ctx, w.target.Name, w.login, fmt.Errorf("start the %s: %w", p.kind, err))
 		}
 		return nil, nil, err
 	}
@@ -198,7 +198,8 @@ func (s *sessionChannel) judge(ctx context.Context, w *way, p program) (program,
 			p = program{kind: "subsystem", command: "sftp", asked: asked}
 		}
 	}
-	may, what := false, "a shell"
+	var may bool
+	what := "a shell"
 	switch {
 	case p.kind == "shell":
 		may = w.grant.Shell

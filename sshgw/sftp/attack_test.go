@@ -579,8 +579,7 @@ func TestRealpathShowsNothingOutOfBounds(t *testing.T) {
 // user's other session.
 type swapper struct {
 	*process
-	after int
-	swap  func()
+	swap func()
 }
 
 func (w *swapper) Write(p []byte) (int, error) {

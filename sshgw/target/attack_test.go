@@ -114,7 +114,7 @@ func TestAttackTheTargetPosesAsTheGateway(t *testing.T) {
 	conf.KeyboardInteractiveCallback = func(_ ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
 		answers, err := ask(fake, fake+"\nsecond", []string{fake, "Code: "}, []bool{true, false})
 		if err != nil || !slices.Equal(answers, []string{"one", "two"}) {
-			return nil, fmt.Errorf("answers %q, %v", answers, err)
+			return nil, fmt.Errorf("answers %q, %w", answers, err)
 		}
 		return nil, nil
 	}

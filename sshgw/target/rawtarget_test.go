@@ -189,7 +189,7 @@ func (r *raw) shake() error {
 	}
 	r.write = newDirection(derive('B'), derive('D'))
 	if p, err := r.receive(); err != nil || p[0] != 21 {
-		return fmt.Errorf("no new keys: %v", err)
+		return fmt.Errorf("no new keys: %w", err)
 	}
 	r.read = newDirection(derive('A'), derive('C'))
 	return nil
