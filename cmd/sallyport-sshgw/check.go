@@ -72,7 +72,7 @@ func report(t *cli.Terminal, conf *config.Config, findings []config.Finding, asJ
 			t.Notef("%s\n", f.String())
 		}
 		if out.OK {
-			t.Printf("%s: ok, %d targets, %d rules\n", conf.Path, out.Targets, out.Rules)
+			t.Printf("%s: ok, %s, %s\n", conf.Path, cli.Count(out.Targets, "target"), cli.Count(out.Rules, "rule"))
 		}
 	}
 	if !out.OK {

@@ -180,8 +180,14 @@ closed at once, with everything that runs in it. The person may connect again un
 a rule or a removed key prevents it. The gateway's log says who ended it.`,
 		ValidArgsFunction: g.completeIDs,
 		RunE: func(c *cobra.Command, args []string) error {
-			if (len(args) == 1) == (user != "") {
+			byUser := c.Flags().Changed("user")
+			switch {
+			case (len(args) == 1) == byUser:
 				return cli.Usagef("name a session, or a user by --user")
+			case byUser && user == "":
+				return cli.Usagef("--user is empty: name the user whose sessions are to end")
+			case !byUser && args[0] == "":
+				return cli.Usagef("the id of the session is empty; \"sallyport gateway sessions list\" has the ids")
 			}
 			ctx, cancel := context.WithTimeout(c.Context(), gatewayTimeout)
 			defer cancel()
@@ -196,10 +202,14 @@ a rule or a removed key prevents it. The gateway's log says who ended it.`,
 				return gatewayAsked(err)
 			}
 			if g.json {
-				return g.JSON(list)
+				err = g.JSON(list)
+			} else if len(list) > 0 {
+				g.Printf("ended: %d\n", len(list))
 			}
-			g.Printf("ended: %d\n", len(list))
-			return nil
+			if len(list) == 0 && err == nil {
+				return cli.WithHint(fmt.Errorf("nobody by the name of %q is connected, and nothing was ended", user), `"sallyport gateway sessions list" has the names`)
+			}
+			return err
 		},
 	}
 	c.Flags().StringVar(&user, "user", "", "end all of this user")
@@ -307,7 +317,7 @@ func (g *atGateway) showStatus(s control.Status) error {
 func gatewayRows(s control.Status) []string {
 	rows := []string{"WHAT", "STATE", "Version", s.Version + ", started " + moment(s.Started),
 		"Listens at", strings.Join(s.Listen, ", "),
-		"Configuration", fmt.Sprintf("%s, read %s: %d rules, %d targets", s.Config.File, moment(s.Config.Loaded), s.Config.Rules, s.Config.Targets)}
+		"Configuration", fmt.Sprintf("%s, read %s: %s, %s", s.Config.File, moment(s.Config.Loaded), cli.Count(s.Config.Rules, "rule"), cli.Count(s.Config.Targets, "target"))}
 	if s.Config.ReloadError != "" {
 		rows = append(rows, "Reload", "failed "+moment(s.Config.ReloadFailed)+", what was in force before still is: "+s.Config.ReloadError)
 	}

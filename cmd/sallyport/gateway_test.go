@@ -103,7 +103,10 @@ func TestGatewaySessions(t *testing.T) {
 	if _, err := gateway(t, "sessions", "end", "--socket", socket, "3f2a91c0"); !errors.Is(err, control.ErrControl) {
 		t.Errorf("once more: %v", err)
 	}
-	for _, args := range [][]string{{"sessions", "end"}, {"sessions", "end", "x", "--user", "y"}, {"sessions", "list", "--watch", "--every", "0s"}} {
+	if out, err := gateway(t, "sessions", "end", "--socket", socket, "--user", "alicia"); err == nil || out != "" || !strings.Contains(err.Error(), `nobody by the name of "alicia"`) {
+		t.Errorf("a name that nobody has: %q, %v", out, err)
+	}
+	for _, args := range [][]string{{"sessions", "end"}, {"sessions", "end", ""}, {"sessions", "end", "--user", ""}, {"sessions", "end", "x", "--user", "y"}, {"sessions", "list", "--watch", "--every", "0s"}} {
 		var usage *cli.UsageError
 		if _, err := gateway(t, append(args, "--socket", socket)...); !errors.As(err, &usage) {
 			t.Errorf("%q: %v", args, err)
@@ -120,6 +123,7 @@ func TestGatewayStatus(t *testing.T) {
 		bad    bool
 	}{
 		{"well", control.Status{Version: "1.2", Connections: 3, Limit: 100, Password: &well}, "3 of 100", false},
+		{"one rule", control.Status{Config: control.Config{Rules: 1, Targets: 2}}, ": 1 rule, 2 targets", false},
 		{"a wrong file", control.Status{Config: control.Config{ReloadError: "line 7"}}, "what was in force before still is: line 7", true},
 		{"no authd", control.Status{Authd: "connection refused"}, "down: connection refused", true},
 		{"no helper", control.Status{Password: &ill}, "down: no such file", true},

@@ -40,17 +40,22 @@ goes, and the exit code is then 1 but for --info and the terminal.`,
 		Args: args("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f := &playback.File{Path: args[0]}
+			usage := func(why string) error {
+				return cli.WithHint(cli.Usagef("%s", why), "see: sallyport replay --help")
+			}
 			var err error
 			if opt.From, err = playback.ParseTime(from); err != nil {
 				return &cli.UsageError{Err: fmt.Errorf("--from: %w", err)}
 			}
 			switch {
 			case opt.Speed < 1.0/16 || opt.Speed > 64:
-				return cli.Usagef("--speed is between 0.0625 and 64")
+				return usage("--speed is between 0.0625 and 64")
 			case opt.IdleLimit < 0:
-				return cli.Usagef("--idle-limit cannot be negative")
+				return usage("--idle-limit cannot be negative")
 			case a.json && text:
-				return cli.Usagef("--json and --text do not go together")
+				return usage("--json and --text do not go together")
+			case opt.Search != "" && (a.json || info):
+				return usage("--search goes with text and with the terminal, not with --json or --info")
 			}
 			if f.Identities, err = ageIdentities(identity); err != nil {
 				return err

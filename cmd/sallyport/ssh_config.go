@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +32,7 @@ jump; they need --host-ca, the file host_ca.pub of the gateway's keys.
 The servers are those of the files in --inventory. On the gateway's own machine they are
 those of sshgw.toml, and the gateway is the one of that file's name.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			here, err := gatewayHere(config.DefaultPath, len(files) == 0 || gateway == "" && !knownHosts)
+			here, away, err := gatewayHere(config.DefaultPath, len(files) == 0 || gateway == "" && !knownHosts)
 			if err != nil {
 				return err
 			}
@@ -44,6 +45,9 @@ those of sshgw.toml, and the gateway is the one of that file's name.`,
 			inventories, err := readInventories(files, here)
 			if err != nil {
 				return err
+			}
+			if away != nil && len(files) == 0 && !knownHosts {
+				a.Notef("no server is named, for the targets of a gateway cannot be seen here: %s; name a file of them by --inventory\n", away.Error())
 			}
 			var text string
 			if knownHosts {
@@ -84,6 +88,9 @@ func knownHostsOf(file string, inventories []*inventory.Inventory) (string, erro
 	if file == "" {
 		return "", cli.Usagef("--known-hosts needs --host-ca, the file host_ca.pub of the gateway's keys")
 	}
+	if !slices.ContainsFunc(inventories, func(i *inventory.Inventory) bool { return len(i.All())+len(i.Samples()) > 0 }) {
+		return "", cli.Usagef("--known-hosts needs targets, for the gateway's host CA is to be believed for them alone, and none is known: name a file of them by --inventory")
+	}
 	authority, err := tomlfile.Read(file)
 	if err != nil {
 		return "", fmt.Errorf("--host-ca: %w", err)
@@ -91,16 +98,17 @@ func knownHostsOf(file string, inventories []*inventory.Inventory) (string, erro
 	return sshconfig.KnownHosts(authority, inventories)
 }
 
-// gatewayHere is the gateway of this machine if it is asked for, nil where there is none.
-func gatewayHere(path string, wanted bool) (*config.Config, error) {
+// gatewayHere is the gateway of this machine if it is asked for. Where there is none, or it
+// may not be read, away says so.
+func gatewayHere(path string, wanted bool) (c *config.Config, away, err error) {
 	if !wanted {
-		return nil, nil
+		return nil, nil, nil
 	}
-	c, err := config.LoadWithoutTrust(path)
+	c, err = config.LoadWithoutTrust(path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		return nil, nil
+		return nil, err, nil
 	}
-	return c, err
+	return c, nil, err
 }
 
 // readInventories reads files of targets, or takes those of the gateway on this machine.

@@ -12,7 +12,7 @@ import (
 func TestGatewayHere(t *testing.T) {
 	dir := t.TempDir()
 	path, targets := filepath.Join(dir, "sshgw.toml"), filepath.Join(dir, "targets.toml")
-	if c, err := gatewayHere(path, true); c != nil || err != nil {
+	if c, _, err := gatewayHere(path, true); c != nil || err != nil {
 		t.Errorf("no gateway: %v, %v", c, err)
 	}
 	for file, text := range map[string]string{
@@ -22,14 +22,14 @@ func TestGatewayHere(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c, err := gatewayHere(path, true)
+	c, _, err := gatewayHere(path, true)
 	if err != nil || c.Address() != "gw.example.org:2022" {
 		t.Fatalf("%v, %v", c, err)
 	}
 	if list, err := readInventories(nil, c); err != nil || len(list) != 1 || len(list[0].All()) != 1 {
 		t.Errorf("%v, %v", list, err)
 	}
-	if c, err := gatewayHere(path, false); c != nil || err != nil {
+	if c, _, err := gatewayHere(path, false); c != nil || err != nil {
 		t.Errorf("read without need: %v, %v", c, err)
 	}
 }

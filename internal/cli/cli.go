@@ -109,6 +109,14 @@ func (t *Terminal) Fail(program string, err error) int {
 	return ExitFailed
 }
 
+// Count is a number of things, whose plural ends in s.
+func Count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
 // Printf writes to Out. Arguments that are strings are escaped.
 func (t *Terminal) Printf(format string, args ...any) {
 	fmt.Fprintf(t.Out, format, escapeArgs(args)...)

@@ -106,6 +106,10 @@ func NewReader(r io.Reader, identities ...age.Identity) (*Reader, error) {
 	}
 	var h castHeader
 	if err := json.Unmarshal(line, &h); err != nil || h.Version != 2 {
+		// A line that begins as ours do and is not whole, with nothing after it.
+		if _, after := in.Peek(1); err != nil && after != nil && bytes.HasPrefix(line, []byte(`{"version":2`)) {
+			return nil, fmt.Errorf("%w: its head is cut off", ErrCut)
+		}
 		return nil, ErrNotCast
 	}
 	c.Info = Info{Title: h.Title, Sealed: sealed, Meta: Meta{

@@ -32,7 +32,7 @@ func (f *File) open() (*record.Reader, io.Closer, error) {
 	}
 	info, err := in.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is no file", f.Path)
+		err = errors.New("it is no file")
 	}
 	var r *record.Reader
 	if err == nil {
