@@ -23,10 +23,11 @@ type Inner struct {
 	Host   ssh.Signer // the host key to show, a certificate for the target's name
 	Target string     // canonical name; the inner identity's target
 	// Admit is asked once the client has named its user. The outer connection is the
-	// first factor. An error refuses. At first person is nil: an Admit that has nothing
-	// to ask decides then (and the client is let in by method none), else it returns
-	// conversation.ErrNobody and is asked again, for the same or another user, with a
-	// person who answers by keyboard-interactive.
+	// first factor. An error refuses, for good under this user's name; its text is for
+	// the person. At first person is nil: an Admit that has nothing to ask decides then
+	// (and the client is let in by method none), else it returns conversation.ErrNobody
+	// and is asked again, for the same or another user, with a person who answers by
+	// keyboard-interactive.
 	Admit   func(ctx context.Context, user string, person conversation.Person) error
 	Handler Handler
 }
@@ -49,14 +50,25 @@ func (s *Server) ServeInner(ctx context.Context, ch ssh.Channel, in Inner) error
 	// What one step found out is the step's own: the last one says who it is.
 	type admitted struct{ user string }
 	type key struct{}
+	// A client tries one method after the other; a no is asked for, told and logged once.
+	refused := map[string]error{}
+	var last error
 	admit := func(m ssh.ConnMetadata, p conversation.Person) (*ssh.Permissions, error) {
-		if !inventory.Login(m.User()) {
-			return nil, errors.New("this is no name of an account")
+		if no, known := refused[m.User()]; known {
+			return nil, no
 		}
-		if err := in.Admit(ctx, m.User(), p); err != nil {
+		err := errors.New("this is no name of an account")
+		if inventory.Login(m.User()) {
+			err = in.Admit(ctx, m.User(), p)
+		}
+		switch {
+		case err == nil:
+			return &ssh.Permissions{ExtraData: map[any]any{key{}: admitted{m.User()}}}, nil
+		case errors.Is(err, conversation.ErrNobody):
 			return nil, err
 		}
-		return &ssh.Permissions{ExtraData: map[any]any{key{}: admitted{m.User()}}}, nil
+		last, refused[m.User()] = err, err
+		return nil, &ssh.BannerError{Err: err, Message: conversation.Clean(err.Error()) + "\n"}
 	}
 	cfg := s.newConfig()
 	cfg.MaxAuthTries = outer.set.Limits.AuthTries
@@ -77,6 +89,8 @@ func (s *Server) ServeInner(ctx context.Context, ch ssh.Channel, in Inner) error
 	if err != nil {
 		if cause := context.Cause(ctx); errors.Is(cause, errHandshake) {
 			err = fmt.Errorf("%w (timeouts.handshake)", cause)
+		} else if last != nil {
+			err = last // the library has a list of all that was tried
 		}
 		return fmt.Errorf("%w: %w", ErrNotAdmitted, err)
 	}

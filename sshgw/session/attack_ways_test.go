@@ -323,3 +323,29 @@ func TestAttackAnswerThatCountsForMore(t *testing.T) {
 		}
 	}
 }
+
+// A client tries one method after the other. What refuses it inside a jump is decided,
+// logged and told once, in words for the person.
+func TestRefusalInsideAJumpIsToldOnce(t *testing.T) {
+	r := newRig(t, noRoot+"[[rule]]\nname = \"seen\"\nusers = [\"*\"]\nlogins = [\"*\"]\ntargets = [\"*\"]\nrecord = \"required\"\n")
+	conn, err := opened(r.client(""), "db1", 22)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	var told []string
+	_, _, _, err = ssh.NewClientConn(conn, "db1", &ssh.ClientConfig{
+		User: "root", HostKeyCallback: ssh.InsecureIgnoreHostKey(),
+		BannerCallback: func(text string) error { told = append(told, text); return nil },
+		Auth:           []ssh.AuthMethod{ssh.PublicKeys(r.key), ssh.KeyboardInteractive(func(string, string, []string, []bool) ([]string, error) { return nil, nil })},
+	})
+	if err == nil {
+		t.Fatal("root was let in")
+	}
+	if len(told) != 1 || !strings.Contains(told[0], "db1") || strings.Contains(told[0], "ssh:") {
+		t.Errorf("the person read %q", told)
+	}
+	if n := len(r.log.events(audit.Denied)); n != 1 {
+		t.Errorf("denied %d times in the log", n)
+	}
+}

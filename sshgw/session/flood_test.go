@@ -8,6 +8,7 @@ import (
 	"io"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -96,8 +97,15 @@ func TestTargetThatOpensWithoutEndLosesItsConnection(t *testing.T) {
 	if err := s.Run("openmany 12000"); err == nil {
 		t.Error("the target's session ended as if nothing had been")
 	}
-	// The user's connection is whole, and opens the target again.
-	if _, _, status := run(t, c, "exit 5", ""); status != 5 {
+	// The user's connection is whole, and opens the target again, once the lost one is gone.
+	status := 0
+	for range 100 {
+		if _, _, status = run(t, c, "exit 5", ""); status == 5 {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if status != 5 {
 		t.Errorf("status %d", status)
 	}
 }
