@@ -5,6 +5,7 @@ package auth
 import (
 	"errors"
 	"os"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -67,6 +68,7 @@ type proof struct {
 	serial                 uint64
 	touched                bool // by a FIDO2 key, whose touch the library has checked
 	limits                 identity.Limits
+	expires                time.Time // the zero time: never
 }
 
 // identity makes the identity that the proof stands for, without what comes later.
@@ -74,6 +76,6 @@ func (p *proof) identity(m ssh.ConnMetadata, v *Visit) *identity.Identity {
 	return &identity.Identity{
 		Account: p.account, SessionID: sessionID(m), Source: v.who.Source, Local: v.who.Local, Method: p.method,
 		Key: p.key, KeyType: p.keyType, AuthInfo: p.authInfo, CA: p.ca, KeyID: p.keyID, Serial: p.serial,
-		Limits: p.limits, Target: p.name.Target, Login: p.name.Login, Client: string(m.ClientVersion()),
+		Limits: p.limits, Expires: p.expires, Target: p.name.Target, Login: p.name.Login, Client: string(m.ClientVersion()),
 	}
 }

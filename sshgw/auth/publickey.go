@@ -10,8 +10,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"slices"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -107,8 +109,7 @@ func (v *Visit) proveKey(user string, key ssh.PublicKey) (*proof, error) {
 	if isCert {
 		return p, v.proveCertificate(p, cert)
 	}
-	limits, err := v.authorized(account, bare)
-	p.limits = limits
+	p.limits, p.expires, err = v.authorized(account, bare)
 	return p, err
 }
 
@@ -129,8 +130,9 @@ func (v *Visit) notRevoked(key ssh.PublicKey) error {
 	return nil
 }
 
-// authorized looks a plain key up, in files and at the verifier.
-func (v *Visit) authorized(account directory.Account, key ssh.PublicKey) (identity.Limits, error) {
+// authorized looks a plain key up, in files and at the verifier: what it is limited to, and
+// until when it counts.
+func (v *Visit) authorized(account directory.Account, key ssh.PublicKey) (identity.Limits, time.Time, error) {
 	why := no("key_unknown", "no authorized key")
 	for _, pattern := range v.policy.First.AuthorizedKeys {
 		lines, err := readAuthorized(expand(pattern, account.Name), account)
@@ -150,13 +152,13 @@ func (v *Visit) authorized(account directory.Account, key ssh.PublicKey) (identi
 				why = no("key_line", "authorized keys: %w", err)
 				continue
 			}
-			return l.limits, nil
+			return l.limits, l.expires, nil
 		}
 	}
 	if known, err := v.verifierKnows(account, key); known || err != nil {
-		return identity.Limits{}, err
+		return identity.Limits{}, time.Time{}, err
 	}
-	return identity.Limits{}, why
+	return identity.Limits{}, time.Time{}, why
 }
 
 // verifierKnows says whether the verifier knows the key as this person's.
@@ -215,7 +217,7 @@ func (v *Visit) proveCertificate(p *proof, cert *ssh.Certificate) error {
 	if err != nil {
 		return no("certificate_refused", "the certificate: %w", err)
 	}
-	ca, more, err := v.authority(p.account, cert)
+	ca, more, expires, err := v.authority(p.account, cert)
 	if err != nil {
 		return err
 	}
@@ -223,7 +225,24 @@ func (v *Visit) proveCertificate(p *proof, cert *ssh.Certificate) error {
 		return no("certificate_refused", "the certificate: %w", err)
 	}
 	p.method, p.ca, p.keyID, p.serial, p.limits = identity.Certificate, ca, cert.KeyId, cert.Serial, limits
+	p.expires = sooner(expires, validBefore(cert))
 	return nil
+}
+
+// validBefore is when a certificate expires, the zero time for never.
+func validBefore(cert *ssh.Certificate) time.Time {
+	if cert.ValidBefore > math.MaxInt64 { // ssh.CertTimeInfinity among them
+		return time.Time{}
+	}
+	return time.Unix(int64(cert.ValidBefore), 0)
+}
+
+// sooner is the first of two times of expiry; the zero time is never.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // ownAuthority is the name, for the log, of a CA that a person's authorized keys name.
@@ -231,7 +250,7 @@ const ownAuthority = "authorized_keys"
 
 // authority returns the CA that vouches for the certificate, and lets the account be opened
 // with it.
-func (v *Visit) authority(account directory.Account, cert *ssh.Certificate) (string, identity.Limits, error) {
+func (v *Visit) authority(account directory.Account, cert *ssh.Certificate) (string, identity.Limits, time.Time, error) {
 	now, source := v.door.opt.Now(), v.who.Source.Addr()
 	why := no("certificate_refused", "the certificate: %w", sshcert.ErrNotOurs)
 	for _, ca := range v.policy.First.CAs {
@@ -240,7 +259,7 @@ func (v *Visit) authority(account directory.Account, cert *ssh.Certificate) (str
 			return err
 		})
 		if err == nil {
-			return ca.Name, identity.Limits{}, nil
+			return ca.Name, identity.Limits{}, time.Time{}, nil
 		}
 		if !errors.Is(err, sshcert.ErrNotOurs) {
 			why = err
@@ -267,12 +286,12 @@ func (v *Visit) authority(account directory.Account, cert *ssh.Certificate) (str
 				err = errPrincipal
 			}
 			if err == nil {
-				return ownAuthority, l.limits, nil
+				return ownAuthority, l.limits, l.expires, nil
 			}
 			why = no("key_line", "authorized keys: %w", err)
 		}
 	}
-	return "", identity.Limits{}, why
+	return "", identity.Limits{}, time.Time{}, why
 }
 
 // errPrincipal says that a certificate is somebody else's.

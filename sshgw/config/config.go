@@ -98,6 +98,7 @@ type FirstFactor struct {
 	MinRSABits     int      `toml:"min_rsa_bits"`
 	RevokedKeys    string   `toml:"revoked_keys"` // file of what is taken back, whoever authorized it
 	Accounts       Accounts `toml:"accounts"`
+	EndAtExpiry    bool     `toml:"end_at_expiry"` // a connection ends when its key or certificate expires
 }
 
 // Accounts says who may be a person at all.

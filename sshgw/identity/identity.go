@@ -54,7 +54,10 @@ type Identity struct {
 	// alice%root@db1 asks for login root at db1. Empty where there is none.
 	Target, Login string
 	Client        string // the client's version string, which it chose
-	Since         time.Time
+	// Expires is when the key or certificate does: nothing is opened anew after that.
+	// The zero time: never.
+	Expires time.Time
+	Since   time.Time
 }
 
 // Limits are what the options of the key or certificate take away, whatever the

@@ -37,6 +37,8 @@ type connection struct {
 	answering chan struct{}
 	answered  map[stepKey]answer
 
+	standing *standing // that of the connection over the network holds
+
 	mu   sync.Mutex
 	hops map[hopKey]*hop
 
@@ -81,6 +83,10 @@ func (c *connection) spawn(f func()) { c.server.Go(f) }
 
 // channel serves one channel that the client opened.
 func (c *connection) channel(ctx context.Context, ch ssh.NewChannel) {
+	if err := c.stands(ctx); err != nil {
+		c.reject(&c.root().refusals, c.root().tooMany, ch, err)
+		return
+	}
 	var err error
 	switch kind := ch.ChannelType(); {
 	case kind == "session" && c.target != "":
@@ -107,7 +113,12 @@ func (c *connection) global(r *ssh.Request) {
 		return
 	}
 	switch r.Type {
-	case "tcpip-forward", "cancel-tcpip-forward", "streamlocal-forward@openssh.com", "cancel-streamlocal-forward@openssh.com":
+	case "tcpip-forward", "streamlocal-forward@openssh.com":
+		if c.stands(c.ctx) != nil {
+			break
+		}
+		fallthrough
+	case "cancel-tcpip-forward", "cancel-streamlocal-forward@openssh.com":
 		if c.target != "" {
 			ok, reply := c.listen(c.ctx, r)
 			_ = r.Reply(ok, reply)

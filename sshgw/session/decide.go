@@ -26,6 +26,9 @@ type way struct {
 
 // decide finds the target and asks the rules in force. Its error is a refusal.
 func (c *connection) decide(ctx context.Context, name, login string) (*way, error) {
+	if err := c.stands(ctx); err != nil {
+		return nil, err
+	}
 	cfg := c.config()
 	t, err := route.Named(cfg.Inventory(), name)
 	if err != nil {

@@ -79,6 +79,7 @@ func (s *Service) Serve(ctx context.Context, c *server.Conn, channels <-chan ssh
 	conn := &connection{
 		service: s, server: c, id: c.Identity, target: c.Identity.Target, login: c.Identity.Login,
 		log: c.Log, entry: roster.From(ctx), hops: map[hopKey]*hop{}, answered: map[stepKey]answer{}, answering: make(chan struct{}, 1),
+		standing: newStanding(s.Now()),
 	}
 	if conn.log == nil {
 		conn.log = slog.New(slog.DiscardHandler)
@@ -95,5 +96,6 @@ func (s *Service) Serve(ctx context.Context, c *server.Conn, channels <-chan ssh
 		delete(s.conns, c)
 		s.mu.Unlock()
 	}()
+	defer conn.endsAtExpiry()()
 	conn.run(ctx, channels, requests)
 }
