@@ -41,7 +41,7 @@ func (c *connection) stands(ctx context.Context) error {
 	now := c.service.Now()
 	if e := c.id.Expires; !e.IsZero() && !now.Before(e) {
 		return c.denied(ctx, "", "", "expired", "your key or certificate has expired: log in again with one that has not",
-			slog.Time("expired", e))
+			slog.String("error", "it expired at "+e.UTC().Format(time.RFC3339)))
 	}
 	err := c.account(ctx)
 	switch {
@@ -106,7 +106,7 @@ func (c *connection) endsAtExpiry() (stop func()) {
 		return func() {}
 	}
 	timer := time.AfterFunc(c.id.Expires.Sub(c.service.Now()), func() {
-		c.server.End("the key or certificate has expired", "first_factor.end_at_expiry")
+		c.server.End("expired", "first_factor.end_at_expiry")
 	})
 	return func() { timer.Stop() }
 }

@@ -156,7 +156,7 @@ func TestGatewaySessionsListAndEnd(t *testing.T) {
 		t.Fatalf("%d are listed: %+v", len(list), list)
 	}
 	c := list[0]
-	if c.Factor != "asked" || c.Key == "" || len(c.Targets) != 1 || c.Targets[0] != p.name+"@db1" || len(c.Channels) != 1 || c.Channels[0].Recording == "" || c.BytesOut == 0 {
+	if c.Factor != "authd" || c.Key == "" || len(c.Targets) != 1 || c.Targets[0] != p.name+"@db1" || len(c.Channels) != 1 || c.Channels[0].Recording == "" || c.BytesOut == 0 {
 		t.Errorf("the first is %+v", c)
 	}
 	if list[2].Channels[0].Recording != "" {
