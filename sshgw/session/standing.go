@@ -47,7 +47,7 @@ func (c *connection) stands(ctx context.Context) error {
 	switch {
 	case errors.Is(err, errChanged):
 		refused := c.denied(ctx, "", "", "account_changed", "your account has changed", slog.String("error", short(err.Error())))
-		c.root().server.End(errChanged.Error(), "")
+		c.root().server.End("account_changed", "")
 		return refused
 	case err != nil:
 		return c.denied(ctx, "", "", "account_unknown", "who you are cannot be looked up just now", slog.String("error", short(err.Error())))

@@ -6,6 +6,7 @@ package integration_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -219,8 +220,10 @@ func TestGatewayDiskFull(t *testing.T) {
 		_, err := s.host.Shell(t.Context(), "rm -rf "+smallDisk+"/*")
 		must(t, err)
 	}
+	t.Cleanup(func() { must(t, s.restartGateway(context.Background())) })
 	t.Run("required", func(t *testing.T) {
 		s.setGatewayConfig(t, small)
+		must(t, s.restartGateway(t.Context())) // where recordings go is fixed at the start
 		v := p.through(t, "db1", flood).as(t)
 		v.answers(token.next())
 		v.expect(isIn)
@@ -231,6 +234,7 @@ func TestGatewayDiskFull(t *testing.T) {
 	})
 	t.Run("wished", func(t *testing.T) {
 		s.setGatewayConfig(t, strings.Replace(small, `record = "required"`, `record = "on"`, 1))
+		must(t, s.restartGateway(t.Context()))
 		v := p.through(t, "db1", flood).as(t)
 		v.answers(token.next())
 		v.expect(isIn)

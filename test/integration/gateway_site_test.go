@@ -297,6 +297,19 @@ func (s *gatewaySite) startGateway(ctx context.Context) error {
 	return nil
 }
 
+// restartGateway ends the gateway's process, sessions and all, and starts another.
+func (s *gatewaySite) restartGateway(ctx context.Context) error {
+	const end = `
+pid=$(cat /run/daemon-sshgw.pid)
+kill -TERM $pid; sleep 0.2; kill -TERM $pid 2>/dev/null || true
+for i in $(seq 200); do kill -0 $pid 2>/dev/null || exit 0; sleep 0.1; done
+echo the gateway does not end >&2; exit 1`
+	if _, err := s.host.Shell(ctx, end); err != nil {
+		return err
+	}
+	return s.startGateway(ctx)
+}
+
 func (s *gatewaySite) setUpTargets(ctx context.Context) error {
 	ca, err := s.host.Read(ctx, gatewayState+"/keys/user_ca.pub")
 	if err != nil {
