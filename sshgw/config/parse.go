@@ -250,7 +250,11 @@ type duration struct {
 
 func (c *Config) durations(f *faults, table string, list []duration) {
 	for _, d := range list {
-		if d.value < d.least || d.value > d.to {
+		switch {
+		case d.value > 0 && d.value < time.Microsecond:
+			// A bare number is nanoseconds to the library, and to nobody else.
+			f.add([]string{table, d.name}, "%s.%s has no unit; write \"%ds\" for seconds", table, d.name, int64(d.value))
+		case d.value < d.least || d.value > d.to:
 			f.add([]string{table, d.name}, "%s.%s is %s; it may be %s to %s", table, d.name, d.value, d.least, d.to)
 		}
 	}

@@ -217,8 +217,11 @@ func parseEvent(line []byte) (Event, string, error) {
 		return Event{}, "", fmt.Errorf("no time: %v", at)
 	}
 	e := Event{At: time.Duration(math.Round(at*1e6)) * time.Microsecond}
-	if json.Unmarshal(parts[2], &data) != nil {
+	if parts[2][0] != '"' {
 		return e, code, nil // of another program
+	}
+	if err := json.Unmarshal(parts[2], &data); err != nil {
+		return Event{}, "", fmt.Errorf("no event: %w", err)
 	}
 	switch code {
 	case "o", "i", "m":

@@ -61,17 +61,17 @@ func (c *connection) denied(ctx context.Context, targetName, login, reason, text
 
 // failed is a refusal because something went wrong. Its text is for people, through
 // cli.Hint, and nothing else of it.
-func (c *connection) failed(ctx context.Context, targetName, login string, err error, attrs ...slog.Attr) error {
+func (c *connection) failed(ctx context.Context, targetName, login string, err error) error {
 	all := []slog.Attr{slog.String("target", targetName), slog.String("login", login)}
 	var hint *cli.Hint
 	var problem *target.Error
 	if errors.As(err, &problem) {
 		// Its text is for people, and the hint around it names whom to ask.
-		c.refused(ctx, slog.LevelWarn, audit.TargetRefused, append(append(all, target.Attrs(err)...), attrs...)...)
+		c.refused(ctx, slog.LevelWarn, audit.TargetRefused, append(all, target.Attrs(err)...)...)
 		return &refusal{ssh.ConnectionFailed, err.Error()}
 	}
 	all = append(all, slog.String("error", short(err.Error())))
-	c.refused(ctx, slog.LevelWarn, audit.TargetRefused, append(all, attrs...)...)
+	c.refused(ctx, slog.LevelWarn, audit.TargetRefused, all...)
 	text := fmt.Sprintf("%s cannot be reached", targetName)
 	if errors.As(err, &hint) {
 		text += ": " + hint.Next

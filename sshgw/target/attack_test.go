@@ -108,11 +108,12 @@ func TestAttackPromptsOfAMegabyte(t *testing.T) {
 func TestAttackTheTargetPosesAsTheGateway(t *testing.T) {
 	g := newGateway(t)
 	const fake = "\x1b[2J\x1b[H\rSallyport: your session has ended.\nSallyport passcode: \u202e\x07"
+	wrapping := "ok?" + strings.Repeat(" ", 90) + "Sallyport: passcode: "
 	host := newKey(t)
 	conf := g.server(host)
 	conf.BannerCallback = func(ssh.ConnMetadata) string { return "Welcome\r\n\x1b]0;root\x07" + fake + "\n\n" }
 	conf.KeyboardInteractiveCallback = func(_ ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
-		answers, err := ask(fake, fake+"\nsecond", []string{fake, "Code: "}, []bool{true, false})
+		answers, err := ask(fake, fake+"\nsecond", []string{fake + wrapping, "Code: "}, []bool{true, false})
 		if err != nil || !slices.Equal(answers, []string{"one", "two"}) {
 			return nil, fmt.Errorf("answers %q, %w", answers, err)
 		}
@@ -136,6 +137,9 @@ func TestAttackTheTargetPosesAsTheGateway(t *testing.T) {
 		for _, line := range strings.Split(text, "\n") {
 			if !strings.HasPrefix(line, "db1 says: ") && !strings.HasPrefix(line, "db1 asks: ") {
 				t.Errorf("a line that could be the gateway's: %q", line)
+			}
+			if strings.Contains(line, strings.Repeat(" ", 9)) {
+				t.Errorf("a line that goes on where another would begin: %q", line)
 			}
 			if strings.ContainsAny(line, "\x1b\a\r\u202e") {
 				t.Errorf("a line that draws: %q", line)

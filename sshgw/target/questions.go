@@ -5,6 +5,7 @@ package target
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/sallyport-mfa/sallyport/internal/cli"
@@ -121,8 +122,13 @@ func (a *attempt) says(text string) string {
 	return clip(strings.Join(out, "\n"), frames.TextMax-lineMax-nameMax-16)
 }
 
-// harmless is text of a peer for a terminal or a log, not longer than n bytes.
-func harmless(s string, n int) string { return clip(cli.Escape(clip(s, n)), n) }
+// harmless is text of a peer for a terminal or a log, not longer than n bytes. Blanks that
+// would push what follows to a line of its own, where it has no name before it, are few.
+func harmless(s string, n int) string {
+	return clip(manyBlanks.ReplaceAllString(cli.Escape(clip(s, n)), "        "), n)
+}
+
+var manyBlanks = regexp.MustCompile(` {9,}`)
 
 func clip(s string, n int) string {
 	if len(s) <= n {
