@@ -60,6 +60,8 @@ func rememberOn(h *host, policy *duoapi.RememberedDevices) *sessions {
 	s := &sessions{host: h, proc: passporttest.Host(), live: map[string]bool{}}
 	s.engine.Passport = passport.New(passport.Proc{FS: s.proc})
 	s.state.Host = s.client
+	s.verifier.Lock() // authd's probe may be there already
+	defer s.verifier.Unlock()
 	s.verifier.Codes = []string{"111111", "222222", "333333"}
 	s.verifier.Preauth.RememberedDevices = policy
 	s.verifier.Answer = func(_ string, p url.Values) *duoapi.Auth {
