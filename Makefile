@@ -202,6 +202,9 @@ install: ## install programs, module, units (DESTDIR, PREFIX); never touches /et
 	bin/sallyport completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/sallyport
 	bin/sallyport completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_sallyport
 	bin/sallyport completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/sallyport.fish
+	bin/sallyport-sshgw completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/sallyport-sshgw
+	bin/sallyport-sshgw completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_sallyport-sshgw
+	bin/sallyport-sshgw completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/sallyport-sshgw.fish
 	@echo "install: done; docs/how-to/protect-sshd.md says how to switch it on without locking yourself out"
 
 .PHONY: clean

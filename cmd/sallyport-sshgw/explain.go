@@ -86,6 +86,7 @@ ssh -J. Without --group the user's groups are those that this machine knows. Wit
 	f.StringVar(&q.listenAtUnix, "listen-unix", "", "may the target listen at the Unix socket at this `path`?")
 	f.StringVar(&q.env, "env", "", "may this `variable` be passed?")
 	f.BoolVar(&q.asJSON, "json", false, "print JSON")
+	completeTargets(c, "target", path)
 	return c
 }
 

@@ -82,7 +82,8 @@ one ends them at once. "sallyport gateway" looks after it while it runs.`,
 	root.Flags().StringVar(&format, "log", "auto", "log as `format`: auto (the journal under systemd, else text), text, json, journal")
 	root.Flags().BoolVar(&debug, "debug", false, "log each step of each connection")
 	root.AddCommand(checkCommand(&path), explainCommand(&path), keysCommand(&path))
-	root.CompletionOptions.DisableDefaultCmd = true
+	root.CompletionOptions.HiddenDefaultCmd = true
+	completeFixed(root, "log", "auto", "text", "json", "journal")
 	return root
 }
 
