@@ -30,7 +30,7 @@ type fixture struct {
 	reload error
 }
 
-func serve(t *testing.T) *fixture {
+func founded() *fixture {
 	f := &fixture{log: &bytes.Buffer{}}
 	logger := slog.New(slog.NewTextHandler(f.log, nil))
 	now := time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)
@@ -42,6 +42,11 @@ func serve(t *testing.T) *fixture {
 	f.server = &Server{Roster: r, Audit: &audit.Log{Logger: logger}, Logger: logger,
 		Status: func(context.Context) Status { return Status{Version: "test", Connections: 3} },
 		Reload: func(context.Context) error { return f.reload }}
+	return f
+}
+
+func serve(t *testing.T) *fixture {
+	f := founded()
 	path := filepath.Join(t.TempDir(), SocketName)
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -125,7 +130,7 @@ func TestPeers(t *testing.T) {
 // A descriptor of the socket that has come to a stranger, or a mode that is too wide,
 // opens nothing: the kernel says who connected.
 func TestStrangerAtTheSocket(t *testing.T) {
-	f := serve(t)
+	f := founded()
 	h := f.server.handler()
 	for what, ctx := range map[string]context.Context{
 		"a stranger": context.WithValue(t.Context(), peerKey{}, peer{uid: 4_000_000, gid: 4_000_000}),

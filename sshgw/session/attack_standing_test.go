@@ -157,7 +157,9 @@ func TestConnectionEndsWithItsKey(t *testing.T) {
 	const soon = 3 * time.Second
 	until := time.Now().Add(soon).UTC().Truncate(time.Second).Add(time.Second)
 	r, _ := newChanging(t, everything, `expiry-time="`+until.Format("20060102150405Z")+`"`)
-	r.config.Load().First.EndAtExpiry = true
+	changed := *r.config.Load()
+	changed.First.EndAtExpiry = true
+	r.config.Store(&changed)
 	c := r.client("root@db1")
 	ended(t, c)
 	r.event(audit.Disconnected, map[string]any{"setting": "first_factor.end_at_expiry"})

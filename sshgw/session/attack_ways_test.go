@@ -3,7 +3,6 @@
 package session_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -75,7 +74,7 @@ func TestAttackLoginThatIsRootForSSHDAndNotForTheRules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var screen bytes.Buffer
+	var screen lines
 	s.Stdout, s.Stderr, s.Stdin = &screen, &screen, strings.NewReader("root:x@web1\r")
 	if err := s.RequestPty("dumb", 24, 80, ssh.TerminalModes{}); err != nil {
 		t.Fatal(err)
