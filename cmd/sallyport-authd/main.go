@@ -64,7 +64,7 @@ leads the conversation. SIGHUP reloads the configuration, SIGTERM ends it.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, err := newLog(format, debug)
+			log, err := eventlog.FromFlags("sallyport-authd", format, debug, os.Stderr)
 			if err != nil {
 				return err
 			}
@@ -93,18 +93,6 @@ leads the conversation. SIGHUP reloads the configuration, SIGTERM ends it.`,
 	})
 	root.CompletionOptions.DisableDefaultCmd = true
 	return root
-}
-
-func newLog(format string, debug bool) (*slog.Logger, error) {
-	level := slog.LevelInfo
-	if debug {
-		level = slog.LevelDebug
-	}
-	f, err := eventlog.Parse(format)
-	if err != nil {
-		return nil, err
-	}
-	return eventlog.New("sallyport-authd", f, level, os.Stderr), nil
 }
 
 func serve(ctx context.Context, path string, log *slog.Logger) error {

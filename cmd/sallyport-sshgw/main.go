@@ -70,7 +70,7 @@ one ends them at once. "sallyport gateway" looks after it while it runs.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, err := newLog(format, debug)
+			log, err := eventlog.FromFlags("sallyport-sshgw", format, debug, os.Stderr)
 			if err != nil {
 				return err
 			}
@@ -85,18 +85,6 @@ one ends them at once. "sallyport gateway" looks after it while it runs.`,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	completeFixed(root, "log", "auto", "text", "json", "journal")
 	return root
-}
-
-func newLog(format string, debug bool) (*slog.Logger, error) {
-	level := slog.LevelInfo
-	if debug {
-		level = slog.LevelDebug
-	}
-	f, err := eventlog.Parse(format)
-	if err != nil {
-		return nil, err
-	}
-	return eventlog.New("sallyport-sshgw", f, level, os.Stderr), nil
 }
 
 func serve(ctx context.Context, path string, log *slog.Logger) error {

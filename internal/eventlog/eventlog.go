@@ -36,6 +36,19 @@ func Parse(s string) (Format, error) {
 	return "", fmt.Errorf("--log %q is none of auto, text, json, journal", s)
 }
 
+// FromFlags is New for a program's flags --log and --debug.
+func FromFlags(identifier, format string, debug bool, stderr io.Writer) (*slog.Logger, error) {
+	f, err := Parse(format)
+	if err != nil {
+		return nil, err
+	}
+	level := slog.LevelInfo
+	if debug {
+		level = slog.LevelDebug
+	}
+	return New(identifier, f, level, stderr), nil
+}
+
 // New makes the log of the program that identifier names in the journal. Text and
 // JSON escape control characters; to the journal fields go as they are, by its own
 // protocol, and the message is text.
